@@ -1,0 +1,98 @@
+"""Rows and errors that every layer shares. Standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal, TypedDict
+
+Role = Literal["annotator", "researcher", "admin"]
+Source = Literal["human", "simulated", "import"]
+Verdict = Literal["left", "right", "tie", "both_bad", "skip", "flag"]
+RunKind = Literal["rm", "dpo", "round"]
+RunStatus = Literal["queued", "running", "done", "failed", "cancelled"]
+PolicyStatus = Literal["candidate", "champion", "retired", "rejected"]
+
+ROLES: tuple[Role, ...] = ("annotator", "researcher", "admin")  # each may do what those before it may
+VERDICTS: tuple[Verdict, ...] = ("left", "right", "tie", "both_bad", "skip", "flag")
+RUN_KINDS: tuple[RunKind, ...] = ("rm", "dpo", "round")
+
+
+class PrefloopError(Exception):
+    """Something the user can act on. Pages and the command line show str(error) as it is."""
+
+
+class NotFound(PrefloopError):
+    """The named thing does not exist (HTTP 404)."""
+
+
+class Conflict(PrefloopError):
+    """The request is fine but comes too late or twice (HTTP 409)."""
+
+
+class Invalid(PrefloopError):
+    """The values of a request or of a file cannot be used (HTTP 422)."""
+
+
+class Message(TypedDict):
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class User:
+    user_id: str
+    name: str
+    role: Role
+    source: Source
+    active: bool
+
+    def may(self, role: Role) -> bool:
+        return self.active and ROLES.index(self.role) >= ROLES.index(role)
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One sampled answer with everything needed to score or repeat it."""
+
+    text: str
+    token_ids: list[int] = field(default_factory=list)
+    logprob_sum: float | None = None  # natural log, before temperature and top-p
+    logprob_count: int | None = None  # tokens in logprob_sum
+    finish_reason: str | None = None
+    policy_id: str | None = None  # None: imported, no policy of ours wrote it
+    seed: int | None = None
+    sampling: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Policy:
+    policy_id: str
+    status: PolicyStatus
+    parent: str | None
+    run_id: str | None
+    base_model: str
+    adapter_path: str
+    adapter_sha256: str
+    created: datetime
+    reason: str | None  # of the last promotion, rejection or rollback
+
+
+@dataclass(frozen=True)
+class Run:
+    run_id: str
+    kind: RunKind
+    status: RunStatus
+    parent_run_id: str | None  # the round that this run is a part of
+    config: dict[str, Any]
+    created: datetime
+    changed: datetime  # of the last event
+    reason: str | None
+    policy_id: str | None
+    verdict: str | None  # promoted | rejected
+    metrics: dict[str, Any]
+
+
+def utc_now() -> datetime:
+    """Naive UTC: DuckDB TIMESTAMP has no zone, and the store holds UTC only."""
+    return datetime.now(UTC).replace(tzinfo=None)
