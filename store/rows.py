@@ -96,3 +96,12 @@ class Run:
 def utc_now() -> datetime:
     """Naive UTC: DuckDB TIMESTAMP has no zone, and the store holds UTC only."""
     return datetime.now(UTC).replace(tzinfo=None)
+
+
+def is_text(value: str) -> bool:
+    """False for lone surrogates, which JSON can carry and UTF-8 cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,76 @@
+"""Policy versions and which one serves. Status is a view over promotions; nothing is edited."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from store.database import Store, Tx
+from store.ids import numbered, uuid7
+from store.rows import NotFound, Policy, utc_now
+
+Action = Literal["promote", "rollback", "reject", "retire"]
+
+
+def next_id(store: Store) -> str:
+    """The name of the next policy. Names are versions: one is never used twice, also when its run failed later.
+
+    Counts published folders as well as rows: a rebuilt database must not reuse a folder that vLLM has seen.
+    """
+    rows = [row["policy_id"] for row in store.read("select policy_id from policy")]
+    folders = [path.name for path in (store.data_dir / "policies").glob("policy-*")]
+    numbers = [int(name.removeprefix("policy-")) for name in (*rows, *folders) if name[7:].isdigit()]
+    return numbered("policy", max(numbers, default=-1) + 1)
+
+
+def add(store: Store, policy_id: str, *, parent: str | None, run_id: str | None, base_model: str,
+        adapter_path: str, adapter_sha256: str) -> None:  # fmt: skip
+    row = {
+        "policy_id": policy_id, "parent": parent, "run_id": run_id, "base_model": base_model,
+        "adapter_path": adapter_path, "adapter_sha256": adapter_sha256, "created": utc_now(),
+    }  # fmt: skip
+    store.write(lambda tx: tx.insert("policy", row | {"seq": tx.next_seq()}))
+
+
+def decide(store: Store, policy_id: str, action: Action, reason: str, user_id: str | None = None) -> None:
+    """Write a promotion, rollback, rejection or retirement with its reason."""
+
+    def work(tx: Tx) -> None:
+        row = {"promotion_id": uuid7(), "seq": tx.next_seq(), "policy_id": policy_id, "action": action,
+               "reason": reason, "user_id": user_id, "created": utc_now()}  # fmt: skip
+        tx.insert("promotion", row)
+
+    store.write(work)
+
+
+def champion(store: Store) -> Policy | None:
+    row = store.read_one("select * from policy_now where status = 'champion'")
+    return _policy(row) if row else None
+
+
+def get(store: Store, policy_id: str) -> Policy:
+    """Raises NotFound."""
+    row = store.read_one("select * from policy_now where policy_id = $id", {"id": policy_id})
+    if row is None:
+        raise NotFound(f"There is no policy {policy_id!r}. `prefloop policies list` shows them.")
+    return _policy(row)
+
+
+def everyone(store: Store) -> list[Policy]:
+    """Newest first."""
+    return [_policy(row) for row in store.read("select * from policy_now order by seq desc")]
+
+
+def previous_champion(store: Store) -> Policy | None:
+    """The policy that served before the current one: where a plain rollback goes."""
+    row = store.read_one(
+        """select p.* from policy_now p
+           join (select policy_id, max(seq) as last from promotion where action in ('promote', 'rollback')
+                 group by policy_id) c on c.policy_id = p.policy_id
+           where p.status = 'retired' order by c.last desc limit 1"""
+    )
+    return _policy(row) if row else None
+
+
+def _policy(row: dict[str, Any]) -> Policy:
+    fields = ("policy_id", "status", "parent", "run_id", "base_model", "adapter_path", "adapter_sha256", "created")
+    return Policy(*(row[name] for name in fields), reason=row["reason"])

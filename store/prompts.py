@@ -1,0 +1,107 @@
+"""The prompt pool."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from store.database import Store, Tx
+from store.ids import uuid7
+from store.rows import Invalid, Message, utc_now
+
+LONGEST = 100_000  # characters of one message
+
+
+@dataclass(frozen=True)
+class Prompt:
+    prompt_id: str
+    messages: list[Message]
+    tags: list[str]
+
+
+@dataclass(frozen=True)
+class NewPrompt:
+    messages: list[Message]
+    tags: tuple[str, ...] = ()
+
+
+def add(store: Store, new: Iterable[NewPrompt], source: str) -> tuple[int, int]:
+    """All in one transaction. Returns how many were added and how many were there already."""
+    prompts = list(new)
+
+    def work(tx: Tx) -> int:
+        return sum(insert(tx, prompt, source)[1] for prompt in prompts)
+
+    added = store.write(work)
+    return added, len(prompts) - added
+
+
+def insert(tx: Tx, prompt: NewPrompt, source: str) -> tuple[str, bool]:
+    """The id of the prompt with this content, and whether it is new."""
+    key = content_hash(prompt.messages)
+    if known := tx.one("select prompt_id from prompt where content_hash = $key", {"key": key}):
+        return known["prompt_id"], False
+    row = {
+        "prompt_id": uuid7(), "seq": tx.next_seq(), "messages": json.dumps(prompt.messages, ensure_ascii=False),
+        "tags": list(prompt.tags), "source": source, "content_hash": key, "created": utc_now(),
+    }  # fmt: skip
+    tx.insert("prompt", row)
+    return row["prompt_id"], True
+
+
+def search(store: Store, tag: str | None, limit: int) -> list[Prompt]:
+    rows = store.read(
+        "select * from prompt where $tag is null or list_contains(tags, $tag) order by seq limit $limit",
+        {"tag": tag, "limit": limit},
+    )
+    return [_prompt(row) for row in rows]
+
+
+def count(store: Store) -> int:
+    row = store.read_one("select count(*) as n from prompt where source <> 'preferences'")
+    return row["n"] if row else 0
+
+
+def least_sampled(store: Store, policy_id: str, limit: int) -> list[Prompt]:
+    """Prompts with the fewest pairs of this policy first, in random order among equals."""
+    rows = store.read(
+        """select t.* from prompt t
+           left join (select prompt_id, count(*) as n from pair where a_policy_id = $policy group by prompt_id) c
+             on c.prompt_id = t.prompt_id
+           where t.source <> 'preferences'
+           order by coalesce(c.n, 0), random() limit $limit""",
+        {"policy": policy_id, "limit": limit},
+    )
+    return [_prompt(row) for row in rows]
+
+
+def checked_messages(value: Any) -> list[Message]:
+    """`value` as a list of chat messages that ends with a user turn. Raises Invalid."""
+    if not isinstance(value, list) or not value:
+        raise Invalid("messages must be a list of {role, content}")
+    messages: list[Message] = []
+    for turn in value:
+        if not isinstance(turn, dict) or not isinstance(turn.get("content"), str):
+            raise Invalid("each message needs a role and a content text")
+        if turn.get("role") not in ("system", "user", "assistant"):
+            raise Invalid("the role of a message is system, user or assistant")
+        if not turn["content"].strip():
+            raise Invalid("a message is empty")
+        if len(turn["content"]) > LONGEST:
+            raise Invalid(f"a message is longer than {LONGEST:,} characters")
+        messages.append({"role": turn["role"], "content": turn["content"]})
+    if messages[-1]["role"] != "user":
+        raise Invalid("the last message must be the user's")
+    return messages
+
+
+def content_hash(messages: Sequence[Message]) -> str:
+    canonical = json.dumps([[m["role"], m["content"]] for m in messages], ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _prompt(row: dict[str, Any]) -> Prompt:
+    return Prompt(row["prompt_id"], json.loads(row["messages"]), row["tags"])

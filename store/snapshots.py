@@ -1,0 +1,104 @@
+"""Frozen training data: two Parquet files, split by prompt, with a hash, a query and the counts of what was left out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from store.database import Store
+from store.ids import uuid7
+from store.rows import Invalid, Source, utc_now
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    snapshot_id: str
+    sha256: str
+    rows_train: int
+    rows_eval: int
+    counts: dict[str, int]  # live picks by verdict, and identical pairs; what training leaves out is here
+
+
+def freeze(store: Store, run_id: str, folder: Path, sources: Sequence[Source], salt: int = 0) -> Snapshot:
+    """Write `train.parquet` and `eval.parquet` into `folder`: rows of {prompt, chosen, rejected} as messages + ids.
+
+    A prompt is wholly on one side of the split. Raises Invalid when no pick has a better side.
+    """
+    up_to = (store.read_one("select coalesce(max(seq), 0) as s from judgment") or {"s": 0})["s"]
+    counts = _counts(store, sources, up_to)
+    decided = counts.get("left", 0) + counts.get("right", 0) - counts.get("identical", 0)
+    if decided < LEAST_PICKS:
+        raise Invalid(
+            f"Training needs at least {LEAST_PICKS} picks with a better side; there are {decided}. Annotate some more."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    permille = round(1000 * eval_share(decided))
+    digest = hashlib.sha256()
+    rows = {}
+    for split in ("train", "eval"):
+        out = folder / f"{split}.parquet"
+        rows[split] = _write(store, out, split == "eval", permille, salt, sources, up_to)
+        digest.update(out.read_bytes())
+    snapshot = Snapshot(uuid7(), digest.hexdigest(), rows["train"], rows["eval"], counts)
+    if not snapshot.rows_train or not snapshot.rows_eval:
+        raise Invalid(
+            f"The picks come from too few prompts to hold some out ({snapshot.rows_train} rows to train on, "
+            f"{snapshot.rows_eval} held out). Annotate pairs of more prompts."
+        )
+    _record(store, run_id, folder, snapshot, up_to)
+    return snapshot
+
+
+LEAST_PICKS = 8
+
+
+def eval_share(picks: int) -> float:
+    """Share of prompts held out: about 40 picks when there are few, a tenth when there are many."""
+    return min(0.25, max(0.1, 40 / max(1, picks)))
+
+
+QUERY = """
+select judgment_id, pair_id, prompt_id, source, strength,
+    messages::struct(role varchar, content varchar)[] as prompt,
+    [{'role': 'assistant', 'content': chosen}] as chosen,
+    [{'role': 'assistant', 'content': rejected}] as rejected
+from preference
+where seq <= $up_to and list_contains($sources, source) and chosen <> rejected
+  and (md5_number_lower(prompt_id || $salt) % 1000 < $permille) = $held_out
+order by seq
+"""
+
+COUNTS = """
+select verdict as what, count(*) as n from judgment_live
+where seq <= $up_to and list_contains($sources, source) group by verdict
+union all
+select 'identical', count(*) from preference
+where seq <= $up_to and list_contains($sources, source) and chosen = rejected
+"""
+
+
+def _write(store: Store, out: Path, held_out: bool, permille: int, salt: int, sources: Sequence[str], up_to: int) -> int:
+    tmp = out.with_suffix(".parquet.tmp")
+    values = {"up_to": up_to, "sources": list(sources), "salt": str(salt), "permille": permille, "held_out": held_out}
+    copied = store.read("copy (" + QUERY + ") to $file (format parquet, compression zstd)", values | {"file": str(tmp)})
+    os.replace(tmp, out)
+    return int(copied[0]["Count"])
+
+
+def _counts(store: Store, sources: Sequence[str], up_to: int) -> dict[str, int]:
+    rows = store.read(COUNTS, {"up_to": up_to, "sources": list(sources)})
+    return {row["what"]: row["n"] for row in rows}
+
+
+def _record(store: Store, run_id: str, folder: Path, snapshot: Snapshot, up_to: int) -> None:
+    version = (store.read_one("select max(version) as v from schema_version") or {"v": 0})["v"]
+    row = {
+        "snapshot_id": snapshot.snapshot_id, "run_id": run_id, "folder": str(folder), "sha256": snapshot.sha256,
+        "rows_train": snapshot.rows_train, "rows_eval": snapshot.rows_eval, "counts": json.dumps(snapshot.counts),
+        "up_to_seq": up_to, "query": QUERY, "schema_version": version, "created": utc_now(),
+    }  # fmt: skip
+    store.write(lambda tx: tx.insert("snapshot", row | {"seq": tx.next_seq()}))
