@@ -1,0 +1,75 @@
+"""Which base model: the starter, a folder, or a model id of the Hugging Face hub. Never imports torch."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from store.rows import PrefloopError
+from train.starter.cache import ensure_starter
+
+STARTER = "starter"
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    name: str  # as configured: what policies record
+    path: Path
+    parameters: int
+
+
+def cache_dir() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "prefloop"
+
+
+def resolve(model: str) -> BaseModel:
+    """Find the model, build the starter or fetch from the hub. Raises PrefloopError."""
+    path = ensure_starter(cache_dir()) if model == STARTER else _local(model)
+    if not (path / "config.json").is_file():
+        raise PrefloopError(f"{path} is no model folder: it has no config.json.")
+    if not has_chat_template(path):
+        raise PrefloopError(f"The model {model} has no chat template. Choose an instruct or chat model.")
+    return BaseModel(model, path, count_parameters(path))
+
+
+def has_chat_template(path: Path) -> bool:
+    if (path / "chat_template.jinja").is_file():
+        return True
+    tokenizer = path / "tokenizer_config.json"
+    return tokenizer.is_file() and bool(json.loads(tokenizer.read_text(encoding="utf-8")).get("chat_template"))
+
+
+def count_parameters(path: Path) -> int:
+    """Sum of the tensor sizes in the safetensors headers; tied weights are stored once."""
+    total = 0
+    for file in path.glob("*.safetensors"):
+        with open(file, "rb") as data:
+            (length,) = struct.unpack("<Q", data.read(8))
+            header = json.loads(data.read(length))
+        total += sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+    if not total:
+        raise PrefloopError(f"{path} holds no safetensors weights; prefloop reads no other format.")
+    return total
+
+
+def _local(model: str) -> Path:
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return path.resolve()
+    if model.count("/") != 1 or path.is_absolute() or model.startswith("."):
+        raise PrefloopError(f"There is no model folder {model}. Give a folder, a hub id such as org/name, or starter.")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    try:
+        return Path(snapshot_download(model, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise PrefloopError(
+            f"The model {model} is neither a folder nor to be had from the hub ({reason}). "
+            "Check the name and the network, or give a folder."
+        ) from None

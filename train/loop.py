@@ -1,0 +1,200 @@
+"""Decide when to train, carry runs out one at a time, gate the new policy and put it in charge.
+
+A round: freeze the picks -> reward model -> DPO policy -> publish -> load into vLLM -> probe -> gate -> champion or
+rejected, each with its reason. One thread owns all of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from store import policies, prompts, runs, statistics
+from store.database import Store
+from store.rows import RUN_KINDS, Completion, Conflict, Invalid, Message, PrefloopError, Run, RunKind
+from train import gate
+from train.policy.adapters import publish, read_shapes
+from train.policy.client import Sampling
+from train.policy.registry import BASE_POLICY, PolicyRegistry
+from train.run_folder import RunFolder
+from train.runs import Part, RunCancelled, Trainer, reconcile, settings_for
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    every_picks: int = 100  # new picks that start a round; 0 turns this off
+    every_minutes: int = 0  # a round after this long when there is any new pick; 0 turns this off
+    probes: int = 16  # prompts that the gate samples from the candidate and the champion
+
+
+def is_due(picks: int, minutes_since: float, config: LoopConfig) -> bool:
+    """Whether an automatic round starts now. `minutes_since` counts from the last round or the start of the app."""
+    if config.every_picks and picks >= config.every_picks:
+        return True
+    return bool(config.every_minutes) and picks > 0 and minutes_since >= config.every_minutes
+
+
+class TrainLoop:
+    def __init__(self, store: Store, registry: PolicyRegistry, trainer: Trainer, config: LoopConfig,
+                 gate_config: gate.GateConfig, on_champion: Callable[[], None]) -> None:  # fmt: skip
+        self.store, self.registry, self.trainer, self.config = store, registry, trainer, config
+        self.gate_config, self.on_champion = gate_config, on_champion
+        self._wake = threading.Event()
+        self._last_round = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="train-loop", daemon=True)
+
+    def start(self) -> None:
+        for run_id in reconcile(self.store):
+            log.warning("%s was running when the app ended; it is marked failed", run_id)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self.trainer.stopping.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def request(self, kind: RunKind, user_id: str | None, settings: dict[str, Any] | None = None) -> str:
+        """Queue a run. Raises Invalid for an unknown kind or setting, Conflict when the same kind is waiting already."""
+        if kind not in RUN_KINDS:
+            raise Invalid(f"Unknown kind of run {kind!r}: choose {', '.join(RUN_KINDS)}.")
+        self.trainer.resolve(kind, settings or {})
+        if any(run.kind == kind and run.parent_run_id is None for run in runs.unfinished(self.store)):
+            raise Conflict(f"A {kind} run is waiting or running already. Wait for it, or cancel it.")
+        run_id = runs.add(self.store, kind, {"settings": settings or {}}, user_id)
+        self._wake.set()
+        return run_id
+
+    def cancel(self, run_id: str) -> None:
+        """A waiting run is cancelled at once, a running one after its current step. Raises NotFound, Conflict."""
+        run = runs.get(self.store, run_id)
+        if run.status in runs.FINAL:
+            raise Conflict(f"{run_id} is {run.status} already.")
+        self.trainer.cancel(run_id)
+        if run.status == "queued":
+            runs.mark(self.store, run_id, "cancelled", reason="Cancelled before it started.")
+
+    def _run(self) -> None:
+        while not self.trainer.stopping.is_set():
+            waiting = [run for run in runs.unfinished(self.store) if run.parent_run_id is None]
+            if waiting:
+                self.carry_out(waiting[0])
+                continue
+            new = statistics.picks(self.store).picks_since_round
+            if is_due(new, (time.monotonic() - self._last_round) / 60, self.config):
+                log.info("%d new picks: a round starts", new)
+                self.request("round", None)
+                continue
+            self._wake.wait(1.0)
+            self._wake.clear()
+
+    def carry_out(self, run: Run) -> None:
+        """Run it to its end, whatever that is; the loop goes on."""
+        runs.mark(self.store, run.run_id, "running")
+        steps = {"rm": self._reward_run, "dpo": self._dpo_run, "round": self._round}
+        try:
+            steps[run.kind](run)
+        except RunCancelled as reason:
+            self._end(run, "cancelled", str(reason))
+        except PrefloopError as reason:
+            self._end(run, "failed", str(reason))
+        except Exception as error:  # a bug must not stop the loop, and must be seen
+            log.exception("%s failed", run.run_id)
+            self._end(run, "failed", f"Unexpected {type(error).__name__}: {error}. The app's log has the details.")
+        finally:
+            if run.kind == "round":
+                self._last_round = time.monotonic()
+
+    def _end(self, run: Run, status: Any, reason: str) -> None:
+        log.warning("%s %s: %s", run.run_id, status, reason)
+        runs.mark(self.store, run.run_id, status, reason=reason)
+
+    def _reward_run(self, run: Run) -> None:
+        self._train(run, "rm", run.run_id, self.trainer.freeze(run.run_id))
+
+    def _dpo_run(self, run: Run) -> None:
+        metrics = self._train(run, "dpo", run.run_id, self.trainer.freeze(run.run_id), finish=False)
+        policy_id = self._publish(run, run.run_id)
+        runs.mark(self.store, run.run_id, "done", policy_id=policy_id, metrics=metrics,
+                  reason=f"{policy_id} is a candidate; promote it to let it serve.")  # fmt: skip
+
+    def _round(self, run: Run) -> None:
+        snapshot = self.trainer.freeze(run.run_id)
+        results, dpo_run = {}, run.run_id
+        for part in ("rm", "dpo"):
+            child = self._child(run, part)
+            self.trainer.share_data(run.run_id, child.run_id)
+            results[part] = self._train_child(child, part, run, snapshot)
+            dpo_run = child.run_id
+        policy_id = self._publish(run, dpo_run)
+        verdict = self._judge(policy_id, results["dpo"])
+        if verdict.promoted:
+            self.registry.promote(policy_id, verdict.reason)
+            self.on_champion()
+        else:
+            policies.decide(self.store, policy_id, "reject", verdict.reason)
+            self.registry.server.unload(policy_id)
+        metrics = results["dpo"] | {"reward_model": results["rm"], "gate": verdict.as_dict()}
+        runs.mark(self.store, run.run_id, "done", reason=verdict.reason, policy_id=policy_id, metrics=metrics,
+                  verdict="promoted" if verdict.promoted else "rejected")  # fmt: skip
+        log.info("%s: %s %s", run.run_id, policy_id, verdict.reason)
+
+    def _child(self, run: Run, part: Part) -> Run:
+        settings = settings_for(part, "round", run.config["settings"])
+        child = runs.add(self.store, part, {"settings": settings}, None, parent=run.run_id)
+        runs.mark(self.store, child, "running")
+        return runs.get(self.store, child)
+
+    def _train_child(self, child: Run, part: Part, run: Run, snapshot: Any) -> dict[str, Any]:
+        try:
+            return self._train(child, part, run.run_id, snapshot)
+        except RunCancelled as reason:
+            self._end(child, "cancelled", str(reason))
+            raise
+        except PrefloopError as reason:
+            self._end(child, "failed", str(reason))
+            raise
+
+    def _train(self, run: Run, part: Part, data_of: str, snapshot: Any, finish: bool = True) -> dict[str, Any]:
+        champion = policies.champion(self.store)
+        settings = settings_for(part, run.kind, run.config["settings"])
+        metrics = self.trainer.train(run, part, snapshot, settings, champion.policy_id if champion else None)
+        if finish:
+            runs.mark(self.store, run.run_id, "done", metrics=metrics)
+        return metrics
+
+    def _publish(self, run: Run, trained_in: str) -> str:
+        """The new adapter as a candidate: checked, copied whole, recorded. Raises BadAdapter."""
+        policy_id = policies.next_id(self.store)
+        folder = self.store.data_dir / "policies"
+        adapter = RunFolder(self.store.data_dir / "runs" / trained_in).adapter
+        rank = self.registry.server.config.max_rank
+        path, sha256 = publish(adapter, folder, policy_id, read_shapes(folder / BASE_POLICY), rank)
+        champion = policies.champion(self.store)
+        policies.add(
+            self.store, policy_id, parent=champion.policy_id if champion else None, run_id=run.run_id,
+            base_model=self.registry.server.base.name, adapter_path=f"policies/{path.name}", adapter_sha256=sha256,
+        )  # fmt: skip
+        return policy_id
+
+    def _judge(self, policy_id: str, metrics: dict[str, Any]) -> gate.Verdict:
+        self.registry.load(policy_id)
+        champion = policies.champion(self.store)
+        assert champion is not None
+        asked = [prompt.messages for prompt in prompts.least_sampled(self.store, policy_id, self.config.probes)]
+        mine, theirs = self._answers(policy_id, asked), self._answers(champion.policy_id, asked)
+        return gate.judge(metrics["accuracy"], metrics["rows_eval"], mine, theirs, self.gate_config)
+
+    def _answers(self, policy_id: str, asked: Sequence[list[Message]]) -> list[Completion]:
+        client, sampling = self.registry.server.client, Sampling()
+        return [
+            completion
+            for seed, messages in enumerate(asked)
+            for completion in client.sample(policy_id, messages, n=1, seed=seed, sampling=sampling).completions
+        ]

@@ -1,0 +1,87 @@
+"""Policy versions that can be served: which one is champion, and its adapter in vLLM before anybody is sent to it."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from store import policies
+from store.database import Store
+from store.rows import Conflict, Policy, PrefloopError
+from train.policy.adapters import SHAPES, publish, read_shapes, verify
+from train.policy.server import PolicyServer
+from train.process import ChildProcess
+
+BASE_POLICY = "policy-000000"
+KEPT_LOADED = 4  # champions of the past that a rollback reaches without loading
+
+
+class PolicyRegistry:
+    def __init__(self, store: Store, server: PolicyServer) -> None:
+        self.store, self.server = store, server
+
+    def prepare(self) -> None:
+        """Make policy-000000 at the first start, then register what must be served. Raises PrefloopError."""
+        everyone = policies.everyone(self.store)
+        if strangers := {p.base_model for p in everyone} - {self.server.base.name}:
+            raise PrefloopError(
+                f"This data directory belongs to the model {strangers.pop()}, not {self.server.base.name}. "
+                "Start with that --model, or choose another --data-dir."
+            )
+        if not everyone:
+            self._make_base_policy()
+        past = [p for p in policies.everyone(self.store) if p.status == "retired"][:KEPT_LOADED]
+        for policy in {p.policy_id: p for p in (policies.champion(self.store), *past) if p}.values():
+            self.load(policy.policy_id)
+        self.load(BASE_POLICY)
+
+    def load(self, policy_id: str) -> None:
+        """Have the published adapter in vLLM. Raises NotFound, BadAdapter or AdapterRefused."""
+        policy = policies.get(self.store, policy_id)
+        folder = self.store.data_dir / policy.adapter_path
+        verify(folder, policy.adapter_sha256)
+        self.server.load(policy_id, folder)
+
+    def promote(self, policy_id: str, reason: str, user_id: str | None = None) -> None:
+        """Load first, then send annotators to it. Raises Conflict when it serves already."""
+        policy = policies.get(self.store, policy_id)
+        if policy.status == "champion":
+            raise Conflict(f"{policy_id} serves already.")
+        self.load(policy_id)
+        policies.decide(self.store, policy_id, "promote", reason, user_id)
+
+    def rollback(self, reason: str, user_id: str | None = None) -> Policy:
+        """Back to the champion before. Raises Conflict when there is none."""
+        previous = policies.previous_champion(self.store)
+        if previous is None:
+            raise Conflict("There is no earlier champion to go back to.")
+        self.load(previous.policy_id)
+        policies.decide(self.store, previous.policy_id, "rollback", reason, user_id)
+        return policies.get(self.store, previous.policy_id)
+
+    def retire(self, policy_id: str, reason: str, user_id: str | None = None) -> None:
+        """Take a version out of use for good. Raises Conflict for the champion and the base."""
+        policy = policies.get(self.store, policy_id)
+        if policy.status == "champion" or policy_id == BASE_POLICY:
+            raise Conflict(f"{policy_id} is needed: promote another policy first, and the base always stays.")
+        policies.decide(self.store, policy_id, "retire", reason, user_id)
+        self.server.unload(policy_id)
+
+    def _make_base_policy(self) -> None:
+        """policy-000000: the base behind an all-zero adapter; torch works in a child process."""
+        folder = self.store.data_dir / "policies"
+        with tempfile.TemporaryDirectory() as scratch:
+            made, rank = Path(scratch) / "identity", self.server.config.max_rank
+            arguments = [str(self.server.base.path), str(made), str(rank)]
+            log = self.store.data_dir / "logs" / "identity.log"
+            process = ChildProcess([sys.executable, "-m", "train.policy.identity", *arguments], log)
+            code = process.wait(600)
+            process.stop()
+            if code != 0:
+                raise PrefloopError(f"The base adapter could not be made; the end of {log}:\n{process.tail(5)}")
+            path, sha256 = publish(made, folder, BASE_POLICY, read_shapes(made), rank)
+            (folder / BASE_POLICY / SHAPES).write_bytes((made / SHAPES).read_bytes())
+        policies.add(self.store, BASE_POLICY, parent=None, run_id=None, base_model=self.server.base.name,
+                     adapter_path=f"policies/{path.name}", adapter_sha256=sha256)  # fmt: skip
+        policies.decide(self.store, BASE_POLICY, "promote", "The base model, to start from.")
