@@ -129,6 +129,16 @@ class Store:
         self._jobs.put(job)
         return job.answer.result()
 
+    def copy_to(self, path: Path) -> None:
+        """A consistent copy of the database; picks go on meanwhile. The name of the copy must not exist."""
+        with self._root.cursor() as cursor:
+            quoted = str(path).replace("'", "''")  # ATTACH takes no parameters
+            cursor.execute("attach '" + quoted + "' as copied")
+            try:
+                cursor.execute("copy from database prefloop to copied")
+            finally:
+                cursor.execute("detach copied")
+
     def close(self) -> None:
         self._jobs.put(None)
         self._thread.join()

@@ -40,8 +40,7 @@ def own(store: Store, user_id: str, now: datetime | None = None) -> OwnStatistic
 
 PICKS = """
 select count(*) filter (source <> 'import') as picks,
-    count(*) filter (source <> 'import' and seq > coalesce(
-        (select max(s.up_to_seq) from snapshot s join run r on r.run_id = s.run_id where r.kind = 'round'), 0)
+    count(*) filter (source <> 'import' and seq > coalesce((select max(seq) from run where kind = 'round'), 0)
     ) as picks_since_round,
     count(*) filter (source = 'import') as imported,
     count(distinct user_id) filter (source <> 'import') as annotators,

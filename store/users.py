@@ -84,6 +84,12 @@ def issue(store: Store, user_id: str, kind: TokenKind, label: str | None = None)
     return secret
 
 
+def end_tokens(store: Store, user_id: str, label: str) -> None:
+    """End the live tokens of this user that carry the label."""
+    sql = "update api_token set ended = $now where user_id = $id and label = $label and ended is null"
+    store.write(lambda tx: tx.all(sql, {"id": user_id, "label": label, "now": utc_now()}))
+
+
 def holder(store: Store, secret: str, kind: TokenKind) -> User | None:
     """The active user whose live secret this is."""
     row = store.read_one(LIVE_TOKEN, {"hash": _hash(secret), "kind": kind, "now": utc_now()})

@@ -19,7 +19,7 @@ from store.rows import RUN_KINDS, Completion, Conflict, Invalid, Message, Preflo
 from train import gate
 from train.policy.adapters import publish, read_shapes
 from train.policy.client import Sampling
-from train.policy.registry import BASE_POLICY, PolicyRegistry
+from train.policy.registry import PolicyRegistry
 from train.run_folder import RunFolder
 from train.runs import Part, RunCancelled, Trainer, reconcile, settings_for
 
@@ -175,7 +175,7 @@ class TrainLoop:
         folder = self.store.data_dir / "policies"
         adapter = RunFolder(self.store.data_dir / "runs" / trained_in).adapter
         rank = self.registry.server.config.max_rank
-        path, sha256 = publish(adapter, folder, policy_id, read_shapes(folder / BASE_POLICY), rank)
+        path, sha256 = publish(adapter, folder, policy_id, read_shapes(folder), rank)
         champion = policies.champion(self.store)
         policies.add(
             self.store, policy_id, parent=champion.policy_id if champion else None, run_id=run.run_id,
@@ -184,6 +184,7 @@ class TrainLoop:
         return policy_id
 
     def _judge(self, policy_id: str, metrics: dict[str, Any]) -> gate.Verdict:
+        self.registry.server.wait_up(self.registry.server.config.start_timeout_s)
         self.registry.load(policy_id)
         champion = policies.champion(self.store)
         assert champion is not None

@@ -20,7 +20,7 @@ from store.rows import PrefloopError
 
 FILES = ("adapter_config.json", "adapter_model.safetensors")
 MANIFEST = "manifest.json"
-SHAPES = "linear_shapes.json"  # written beside policy-000000: {module name: [rows, columns]}
+SHAPES = "linear_shapes.json"  # in the policies folder: {module name of the base: [rows, columns]}
 DTYPES: dict[str, tuple[Any, int]] = {"F32": (np.float32, 4), "F16": (np.float16, 2), "BF16": (np.uint16, 2)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -80,8 +81,10 @@ class PolicyRegistry:
             process.stop()
             if code != 0:
                 raise PrefloopError(f"The base adapter could not be made; the end of {log}:\n{process.tail(5)}")
-            path, sha256 = publish(made, folder, BASE_POLICY, read_shapes(made), rank)
-            (folder / BASE_POLICY / SHAPES).write_bytes((made / SHAPES).read_bytes())
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(folder / BASE_POLICY, ignore_errors=True)  # of a first start that was cut short
+            shutil.copy2(made / SHAPES, folder / SHAPES)
+            path, sha256 = publish(made, folder, BASE_POLICY, read_shapes(folder), rank)
         policies.add(self.store, BASE_POLICY, parent=None, run_id=None, base_model=self.server.base.name,
                      adapter_path=f"policies/{path.name}", adapter_sha256=sha256)  # fmt: skip
         policies.decide(self.store, BASE_POLICY, "promote", "The base model, to start from.")

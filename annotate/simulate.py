@@ -1,0 +1,95 @@
+"""Simulated annotators: they use the HTTP API as people's programs do, and their picks are marked as simulated."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from random import Random
+
+from annotate.api_client import ApiClient, Unreachable
+from annotate.tastes import TASTES, choose
+from store.rows import Conflict, Invalid, PrefloopError
+
+PATIENCE_S = 120.0  # without a pair, or without an answer: the app may be restarting
+
+
+@dataclass(frozen=True)
+class Plan:
+    taste: str
+    picks: int
+    noise: float = 0.0  # share of picks that go to the other side
+    annotators: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.taste not in TASTES:
+            raise Invalid(f"Unknown taste {self.taste!r}: choose {', '.join(TASTES)}.")
+        if self.picks < 1 or self.annotators < 1 or not 0 <= self.noise <= 0.5:
+            raise Invalid("picks and annotators are at least 1, and noise lies between 0 and 0.5.")
+
+
+def simulate(admin: ApiClient, plan: Plan, on_pick: Callable[[int], None] = lambda done: None) -> int:
+    """Make `plan.picks` picks with `plan.annotators` at once. Returns how many had a better side."""
+    counter = _Counter(plan.picks, on_pick)
+    names = [f"sim-{plan.taste}-{number}" for number in range(1, plan.annotators + 1)]
+    with ThreadPoolExecutor(plan.annotators) as pool:
+        seats = [(name, token_of(admin, name), plan.seed * 1000 + i) for i, name in enumerate(names)]
+        decided = pool.map(lambda seat: _annotate(admin.url, seat[1], plan, Random(seat[2]), counter), seats)
+        return sum(decided)
+
+
+def token_of(admin: ApiClient, name: str) -> str:
+    """An API token of the simulated user of that name, made if missing."""
+    try:
+        admin.post("/users", {"name": name, "role": "annotator", "source": "simulated"})
+    except Conflict:
+        pass  # here since an earlier simulation
+    token: str = admin.post(f"/users/{name}/token")["token"]
+    return token
+
+
+class _Counter:
+    """Hands out the numbers of the picks still to be made."""
+
+    def __init__(self, total: int, on_pick: Callable[[int], None]) -> None:
+        self._left, self._done, self._on_pick, self._lock = total, 0, on_pick, threading.Lock()
+
+    def take(self) -> bool:
+        with self._lock:
+            self._left -= 1
+            return self._left >= 0
+
+    def made(self) -> None:
+        with self._lock:
+            self._done += 1
+            self._on_pick(self._done)
+
+
+def _annotate(url: str, token: str, plan: Plan, rng: Random, counter: _Counter) -> int:
+    taste, decided = TASTES[plan.taste], 0
+    with ApiClient(url, token, timeout_s=30) as client:
+        while counter.take():
+            pair = _patiently(lambda: client.post("/pairs/next"))
+            verdict = choose(taste, pair["left"]["text"], pair["right"]["text"], plan.noise, rng)
+            pick = {"id": str(uuid.uuid4()), "pair_id": pair["pair_id"], "verdict": verdict}
+            _patiently(lambda pick=pick: client.post("/judgments", pick))  # type: ignore[misc]
+            decided += verdict != "tie"
+            counter.made()
+    return decided
+
+
+def _patiently(ask: Callable[[], dict[str, object] | None]) -> dict[str, object]:
+    """Ask again while nothing is ready or the app is away; a repeated pick carries the same id, so it counts once."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        try:
+            if (answer := ask()) is not None:
+                return answer
+        except Unreachable:
+            time.sleep(0.5)
+        time.sleep(0.05)
+    raise PrefloopError(f"No pair came for {PATIENCE_S:.0f} s. Is the policy server up? `prefloop doctor` tells.")
