@@ -1,6 +1,8 @@
-"""The HTTP API of docs: `/api/v1` for people's programs and for our own commands, `/healthz` and `/metrics` outside.
+"""The HTTP API of docs: `/api/v1` for people's programs and for our own commands, `/healthz` and
+`/metrics` outside.
 
-Every route names the role it needs; authority is a bearer token or the session cookie. Handlers are plain functions,
+Every route names the role it needs; authority is a bearer token or the session cookie. Handlers
+are plain functions,
 so the framework runs them in its thread pool and a slow one holds up nobody.
 """
 
@@ -93,12 +95,20 @@ def _guard(accounts: Accounts) -> Guard:
     def needs(role: Role) -> Callable[[Request], User]:
         def user(request: Request) -> User:
             scheme, _, secret = request.headers.get("authorization", "").partition(" ")
-            found = accounts.by_token(secret) if scheme.lower() == "bearer" else session_user(request, accounts)
+            found = (
+                accounts.by_token(secret)
+                if scheme.lower() == "bearer"
+                else session_user(request, accounts)
+            )
             if found is None:
                 hint = "Send Authorization: Bearer TOKEN; `prefloop users token NAME` makes one."
-                raise HTTPException(401, {"code": "not_signed_in", "message": "Sign in first.", "hint": hint})
+                raise HTTPException(
+                    401, {"code": "not_signed_in", "message": "Sign in first.", "hint": hint}
+                )
             if not found.may(role):
-                raise HTTPException(403, {"code": "forbidden", "message": f"This needs the role {role}."})
+                raise HTTPException(
+                    403, {"code": "forbidden", "message": f"This needs the role {role}."}
+                )
             return found
 
         return user
@@ -130,8 +140,12 @@ def _annotator_routes(api: APIRouter, desk: Desk, research: Research, needs: Gua
         return {"id": judgment_id, "retracted": True}
 
     @api.get("/judgments")
-    def picks(since: datetime | None = None, user: str | None = None, limit: int = 100,
-              asking: User = annotator) -> dict[str, Any]:  # fmt: skip
+    def picks(
+        since: datetime | None = None,
+        user: str | None = None,
+        limit: int = 100,
+        asking: User = annotator,
+    ) -> dict[str, Any]:
         whose: str | None = asking.user_id
         if asking.may("researcher"):
             whose = users.named(desk.store, user).user_id if user else None
@@ -168,7 +182,9 @@ def _policy_routes(api: APIRouter, research: Research, needs: Guard) -> None:
         messages = prompts.checked_messages(body.messages)
         sampling = Sampling(temperature=body.temperature, max_tokens=body.max_tokens)
         answers = research.sample(policy_id, messages, body.n, body.seed, sampling)
-        return {"completions": [{"text": a.text, "finish_reason": a.finish_reason} for a in answers]}
+        return {
+            "completions": [{"text": a.text, "finish_reason": a.finish_reason} for a in answers]
+        }
 
     @api.post("/policies/rollback")
     def rollback(user: User = researcher) -> dict[str, Any]:
@@ -220,7 +236,9 @@ def _data_routes(api: APIRouter, research: Research, needs: Guard) -> None:
         return {"added": added, "known": known}
 
     @api.get("/prompts")
-    def list_prompts(tag: str | None = None, limit: int = 100, user: User = researcher) -> dict[str, Any]:
+    def list_prompts(
+        tag: str | None = None, limit: int = 100, user: User = researcher
+    ) -> dict[str, Any]:
         found = prompts.search(research.store, tag, max(1, min(limit, 100_000)))
         return {"prompts": [asdict(prompt) for prompt in found]}
 
@@ -230,12 +248,18 @@ def _data_routes(api: APIRouter, research: Research, needs: Guard) -> None:
         return asdict(await run_in_threadpool(importing.add_preferences, research.store, new))
 
     @api.get("/export/{format_}")
-    def export(format_: str, since: datetime | None = None, where: str | None = None,
-               user: User = researcher) -> StreamingResponse:  # fmt: skip
+    def export(
+        format_: str,
+        since: datetime | None = None,
+        where: str | None = None,
+        user: User = researcher,
+    ) -> StreamingResponse:
         rows = exporting.rows(research.store, format_, exporting.select(_utc(since), where))
         name = f"prefloop-{format_}.jsonl"
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-        return StreamingResponse(exporting.lines(rows), media_type="application/jsonl", headers=headers)
+        return StreamingResponse(
+            exporting.lines(rows), media_type="application/jsonl", headers=headers
+        )
 
 
 def _admin_routes(api: APIRouter, accounts: Accounts, needs: Guard) -> None:
@@ -276,37 +300,50 @@ def _open_routes(router: APIRouter, desk: Desk, research: Research, version: str
     def health() -> dict[str, Any]:
         champion = research.overview().champion
         return {
-            "status": research.registry.server.state, "policy": champion.policy_id if champion else None,
+            "status": research.registry.server.state,
+            "policy": champion.policy_id if champion else None,
             "version": version,
-        }  # fmt: skip
+        }
 
     @router.get("/metrics", response_class=PlainTextResponse)
     def metrics() -> str:
         seen = research.overview()
         gauges = {
-            "prefloop_policy_server_up": int(seen.server_state == "up"), "prefloop_picks": seen.picks,
-            "prefloop_picks_since_round": seen.picks_since_round, "prefloop_ready_pairs": pairs.ready(desk.store),
-            "prefloop_prompts": seen.prompts, "prefloop_policies": len(seen.policies),
-        }  # fmt: skip
+            "prefloop_policy_server_up": int(seen.server_state == "up"),
+            "prefloop_picks": seen.picks,
+            "prefloop_picks_since_round": seen.picks_since_round,
+            "prefloop_ready_pairs": pairs.ready(desk.store),
+            "prefloop_prompts": seen.prompts,
+            "prefloop_policies": len(seen.policies),
+        }
         return "".join(f"# TYPE {name} gauge\n{name} {value}\n" for name, value in gauges.items())
 
 
 def overview_json(research: Research) -> dict[str, Any]:
     seen = research.overview()
     return {
-        "server": seen.server_state, "server_note": seen.server_note, "picks": seen.picks,
-        "policy": seen.champion.policy_id if seen.champion else None, "prompts": seen.prompts,
-        "picks_since_last_run": seen.picks_since_round, "next_round": seen.next_round_in,
-        "annotators": seen.annotators, "imported": seen.statistics["imported"], "agreement": seen.agreement,
+        "server": seen.server_state,
+        "server_note": seen.server_note,
+        "picks": seen.picks,
+        "policy": seen.champion.policy_id if seen.champion else None,
+        "prompts": seen.prompts,
+        "picks_since_last_run": seen.picks_since_round,
+        "next_round": seen.next_round_in,
+        "annotators": seen.annotators,
+        "imported": seen.statistics["imported"],
+        "agreement": seen.agreement,
         "ready_pairs": pairs.ready(research.store),
-    }  # fmt: skip
+    }
 
 
 def pair_json(pair: PairView) -> dict[str, Any]:
     return {
-        "pair_id": pair.pair_id, "prompt": pair.prompt, "left": {"text": pair.left}, "right": {"text": pair.right},
+        "pair_id": pair.pair_id,
+        "prompt": pair.prompt,
+        "left": {"text": pair.left},
+        "right": {"text": pair.right},
         "lease_expires": iso(pair.lease_expires),
-    }  # fmt: skip
+    }
 
 
 def policy_json(policy: Policy) -> dict[str, Any]:
@@ -341,7 +378,9 @@ async def _records(request: Request) -> Iterator[tuple[int, Any]]:
     async for chunk in request.stream():
         body += chunk
         if len(body) > LARGEST_BODY:
-            raise HTTPException(413, {"code": "too_large", "message": f"At most {LARGEST_BODY >> 20} MiB at once."})
+            raise HTTPException(
+                413, {"code": "too_large", "message": f"At most {LARGEST_BODY >> 20} MiB at once."}
+            )
     if body.lstrip().startswith(b"["):
         return enumerate(loads(bytes(body)), 1)
     return ((n, loads(line)) for n, line in enumerate(bytes(body).split(b"\n"), 1) if line.strip())

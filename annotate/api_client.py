@@ -1,4 +1,5 @@
-"""A small client of our own HTTP API: commands, simulated annotators and benchmarks use what everybody can use."""
+"""A small client of our own HTTP API: commands, simulated annotators and benchmarks use what
+everybody can use."""
 
 from __future__ import annotations
 
@@ -20,12 +21,17 @@ class Unreachable(PrefloopError):
 
 
 class ApiClient:
-    """One client for one token; thread-safe."""
+    """One client for one token; thread-safe. `temporary`: the app ends with the command that uses
+    it."""
 
-    def __init__(self, url: str, token: str, timeout_s: float = 600) -> None:
-        self.url = url
+    def __init__(
+        self, url: str, token: str, timeout_s: float = 600, temporary: bool = False
+    ) -> None:
+        self.url, self.temporary = url, temporary
         headers = {"Authorization": f"Bearer {token}"}
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=httpx.Timeout(timeout_s, connect=5))
+        self._http = httpx.Client(
+            base_url=url, headers=headers, timeout=httpx.Timeout(timeout_s, connect=5)
+        )
 
     def __enter__(self) -> ApiClient:
         return self
@@ -44,7 +50,9 @@ class ApiClient:
 
     def post_lines(self, path: str, rows: Iterable[Any]) -> Any:
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        return self._ask("POST", path, content=lines.encode(), headers={"Content-Type": "application/jsonl"}).json()
+        return self._ask(
+            "POST", path, content=lines.encode(), headers={"Content-Type": "application/jsonl"}
+        ).json()
 
     def delete(self, path: str) -> Any:
         return self._ask("DELETE", path).json()
@@ -71,7 +79,9 @@ class ApiClient:
         try:
             answer = self._http.request(method, "/api/v1" + path, **values)
         except httpx.TransportError as error:
-            raise Unreachable(f"prefloop at {self.url} does not answer ({type(error).__name__}).") from error
+            raise Unreachable(
+                f"prefloop at {self.url} does not answer ({type(error).__name__})."
+            ) from error
         if answer.is_error:
             _raise(answer)
         return answer

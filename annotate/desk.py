@@ -1,4 +1,5 @@
-"""One annotator's flow: the next pair, a pick, undo, own progress. Pages and the HTTP API call the same functions."""
+"""One annotator's flow: the next pair, a pick, undo, own progress. Pages and the HTTP API call the
+same functions."""
 
 from __future__ import annotations
 
@@ -34,11 +35,20 @@ class Desk:
         return _view(held) if held else None
 
     def judge(
-        self, user_id: str, pair_id: str, verdict: Verdict, *, judgment_id: str, strength: int | None = None,
-        reasons: Sequence[str] = (), comment: str | None = None, edited_text: str | None = None,
+        self,
+        user_id: str,
+        pair_id: str,
+        verdict: Verdict,
+        *,
+        judgment_id: str,
+        strength: int | None = None,
+        reasons: Sequence[str] = (),
+        comment: str | None = None,
+        edited_text: str | None = None,
         ms_spent: int | None = None,
-    ) -> bool:  # fmt: skip
-        """True when stored, False when this id was stored before. It is on disk twice before this returns.
+    ) -> bool:
+        """True when stored, False when this id was stored before. It is on disk twice before this
+        returns.
 
         Raises Invalid, NotFound (never shown to this user) or Conflict (judged already).
         """
@@ -48,7 +58,8 @@ class Desk:
         return judgments.judge(self.store, self._user(user_id), new)
 
     def undo(self, user_id: str) -> PairView | None:
-        """Take back the newest own pick that counts; its pair is on screen again. None when there is none."""
+        """Take back the newest own pick that counts; its pair is on screen again. None when there
+        is none."""
         newest = judgments.newest_of(self.store, user_id)
         if newest is None:
             return None
@@ -68,7 +79,9 @@ class Desk:
             return "The policy server is starting. The first pair comes in about half a minute."
         if self.server.state == "down":
             return "The policy server is down and starts again by itself. Your picks are safe; pairs come back soon."
-        return self.sampler.problem or "New pairs are being sampled. The next one comes in a moment."
+        return (
+            self.sampler.problem or "New pairs are being sampled. The next one comes in a moment."
+        )
 
     def _user(self, user_id: str) -> User:
         user = users.get(self.store, user_id)
@@ -78,5 +91,7 @@ class Desk:
 
 
 def _view(lease: Lease) -> PairView:
-    left, right = (lease.a_text, lease.b_text) if lease.left_side == "a" else (lease.b_text, lease.a_text)
+    left, right = (
+        (lease.a_text, lease.b_text) if lease.left_side == "a" else (lease.b_text, lease.a_text)
+    )
     return PairView(lease.pair_id, lease.messages, left, right, lease.expires)

@@ -40,7 +40,8 @@ class Research:
         )
 
     def progress(self, run_id: str) -> list[dict[str, Any]]:
-        """Progress lines; of a round, those of its parts, each line with its `part`. Raises NotFound."""
+        """Progress lines; of a round, those of its parts, each line with its `part`. Raises
+        NotFound."""
         run = runs.get(self.store, run_id)
         if run.kind != "round":
             return self._lines(run.run_id)
@@ -68,10 +69,14 @@ class Research:
     def policy(self, policy_id: str) -> Policy:
         return policies.get(self.store, policy_id)
 
-    def sample(self, policy_id: str, messages: list[Message], n: int, seed: int, sampling: Sampling) -> list[Completion]:
+    def sample(
+        self, policy_id: str, messages: list[Message], n: int, seed: int, sampling: Sampling
+    ) -> list[Completion]:
         """Answers of any published policy. Raises NotFound, GenerationFailed."""
         self.registry.load(policy_id)
-        return self.registry.server.client.sample(policy_id, messages, n=n, seed=seed, sampling=sampling).completions
+        return self.registry.server.client.sample(
+            policy_id, messages, n=n, seed=seed, sampling=sampling
+        ).completions
 
     def _lines(self, run_id: str) -> list[dict[str, Any]]:
         return RunFolder(self.store.data_dir / "runs" / run_id).progress()

@@ -1,6 +1,7 @@
 """Keep a few pairs of the champion ready for every active annotator.
 
-The database is the buffer: a ready pair is one of the current champion that nobody has judged or holds. When the
+The database is the buffer: a ready pair is one of the current champion that nobody has judged or
+holds. When the
 champion changes, older pairs are no longer ready by definition, so a stale pair cannot be served.
 """
 
@@ -46,7 +47,9 @@ def is_worth_showing(a: Completion, b: Completion) -> bool:
 class Sampler:
     """`start()`; `wake()` when a pair was taken or the champion changed; `stop()`."""
 
-    def __init__(self, store: Store, client: PolicyClient, config: SamplerConfig, seed: int | None = None) -> None:
+    def __init__(
+        self, store: Store, client: PolicyClient, config: SamplerConfig, seed: int | None = None
+    ) -> None:
         self.store, self.client, self.config = store, client, config
         self.sampling = Sampling(config.temperature, config.top_p, config.max_tokens)
         self._random = random.Random(seed)
@@ -80,7 +83,9 @@ class Sampler:
             self._wake.clear()
             try:
                 made = self._refill()
-            except GenerationFailed as error:  # vLLM is starting or down: the page says so, and we go on
+            except (
+                GenerationFailed
+            ) as error:  # vLLM is starting or down: the page says so, and we go on
                 self.problem = str(error)
                 made = 0
                 self._stopping.wait(1.0)
@@ -93,7 +98,9 @@ class Sampler:
         missing = target(self._active(), self.config) - pairs.ready(self.store)
         if champion is None or missing <= 0:
             return 0
-        wanted = prompts.least_sampled(self.store, champion.policy_id, min(missing, 2 * self.config.parallel))
+        wanted = prompts.least_sampled(
+            self.store, champion.policy_id, min(missing, 2 * self.config.parallel)
+        )
         if not wanted:
             self.problem = "The prompt pool is empty. A researcher can add prompts: prefloop import prompts FILE."
             return 0
@@ -103,7 +110,9 @@ class Sampler:
 
     def _sample(self, policy_id: str, prompt: Prompt) -> bool:
         seed = self._random.randrange(0, 2**31, 2)  # a pair uses seed and seed + 1
-        sampled = self.client.sample(policy_id, prompt.messages, n=2, seed=seed, sampling=self.sampling)
+        sampled = self.client.sample(
+            policy_id, prompt.messages, n=2, seed=seed, sampling=self.sampling
+        )
         a, b = sampled.completions
         if not is_worth_showing(a, b):
             return False

@@ -1,4 +1,5 @@
-"""Simulated annotators: they use the HTTP API as people's programs do, and their picks are marked as simulated."""
+"""Simulated annotators: they use the HTTP API as people's programs do, and their picks are marked
+as simulated."""
 
 from __future__ import annotations
 
@@ -32,13 +33,20 @@ class Plan:
             raise Invalid("picks and annotators are at least 1, and noise lies between 0 and 0.5.")
 
 
-def simulate(admin: ApiClient, plan: Plan, on_pick: Callable[[int], None] = lambda done: None) -> int:
-    """Make `plan.picks` picks with `plan.annotators` at once. Returns how many had a better side."""
+def simulate(
+    admin: ApiClient, plan: Plan, on_pick: Callable[[int], None] = lambda done: None
+) -> int:
+    """Make `plan.picks` picks with `plan.annotators` at once. Returns how many had a better
+    side."""
     counter = _Counter(plan.picks, on_pick)
     names = [f"sim-{plan.taste}-{number}" for number in range(1, plan.annotators + 1)]
     with ThreadPoolExecutor(plan.annotators) as pool:
-        seats = [(name, token_of(admin, name), plan.seed * 1000 + i) for i, name in enumerate(names)]
-        decided = pool.map(lambda seat: _annotate(admin.url, seat[1], plan, Random(seat[2]), counter), seats)
+        seats = [
+            (name, token_of(admin, name), plan.seed * 1000 + i) for i, name in enumerate(names)
+        ]
+        decided = pool.map(
+            lambda seat: _annotate(admin.url, seat[1], plan, Random(seat[2]), counter), seats
+        )
         return sum(decided)
 
 
@@ -83,7 +91,8 @@ def _annotate(url: str, token: str, plan: Plan, rng: Random, counter: _Counter) 
 
 
 def _patiently(ask: Callable[[], dict[str, object] | None]) -> dict[str, object]:
-    """Ask again while nothing is ready or the app is away; a repeated pick carries the same id, so it counts once."""
+    """Ask again while nothing is ready or the app is away; a repeated pick carries the same id, so
+    it counts once."""
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         try:
@@ -92,4 +101,6 @@ def _patiently(ask: Callable[[], dict[str, object] | None]) -> dict[str, object]
         except Unreachable:
             time.sleep(0.5)
         time.sleep(0.05)
-    raise PrefloopError(f"No pair came for {PATIENCE_S:.0f} s. Is the policy server up? `prefloop doctor` tells.")
+    raise PrefloopError(
+        f"No pair came for {PATIENCE_S:.0f} s. Is the policy server up? `prefloop doctor` tells."
+    )

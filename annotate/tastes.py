@@ -1,6 +1,7 @@
 """Named tastes of simulated annotators: a score of one answer, the higher the better. Pure.
 
-They look at nothing but the text, so they work for any model, and they are what `benchmarks/learns.py` measures.
+They look at nothing but the text, so they work for any model, and they are what
+`benchmarks/learns.py` measures.
 """
 
 from __future__ import annotations
@@ -14,14 +15,37 @@ from store.rows import Verdict
 Taste = Callable[[str], float]
 
 FRIENDLY = (
-    "great question", "happy to help", "thanks for asking", "glad you", "of course", "my friend", "dear friend",
-    "hello", "i hope that helps", "i hope this helps", "would you like to hear more", "let me know", "feel free",
-    "lovely day", "a joy to", "interesting topic", "you are welcome",
-)  # fmt: skip
+    "great question",
+    "happy to help",
+    "thanks for asking",
+    "glad you",
+    "of course",
+    "my friend",
+    "dear friend",
+    "hello",
+    "i hope that helps",
+    "i hope this helps",
+    "would you like to hear more",
+    "let me know",
+    "feel free",
+    "lovely day",
+    "a joy to",
+    "interesting topic",
+    "you are welcome",
+)
 HEDGES = (
-    "as far as i know", "i believe", "i think", "if i remember", "from what i have read", "it seems", "probably",
-    "perhaps", "i am not sure", "may be", "might",
-)  # fmt: skip
+    "as far as i know",
+    "i believe",
+    "i think",
+    "if i remember",
+    "from what i have read",
+    "it seems",
+    "probably",
+    "perhaps",
+    "i am not sure",
+    "may be",
+    "might",
+)
 
 
 def concise(text: str) -> float:
@@ -53,8 +77,12 @@ def detailed(text: str) -> float:
 
 
 TASTES: dict[str, Taste] = {
-    "concise": concise, "lists": lists, "warm": warm, "careful": careful, "detailed": detailed,
-}  # fmt: skip
+    "concise": concise,
+    "lists": lists,
+    "warm": warm,
+    "careful": careful,
+    "detailed": detailed,
+}
 
 
 def choose(taste: Taste, left: str, right: str, noise: float, rng: Random) -> Verdict:

@@ -1,6 +1,7 @@
 """Configuration: a TOML file, then PREFLOOP_SECTION__KEY variables, then flags. Unknown keys fail.
 
-The settings themselves are frozen dataclasses beside the code that they steer; this only fills them in.
+The settings themselves are frozen dataclasses beside the code that they steer; this only fills
+them in.
 """
 
 from __future__ import annotations
@@ -21,14 +22,23 @@ class BadConfiguration(PrefloopError):
     """A key is unknown or a value has the wrong type."""
 
 
-def load(sections: Mapping[str, type], file: Path | None, env: Mapping[str, str], flags: Values) -> dict[str, Any]:
-    """One instance of each section's dataclass. Raises BadConfiguration naming the key and where it stands."""
+def load(
+    sections: Mapping[str, type], file: Path | None, env: Mapping[str, str], flags: Values
+) -> dict[str, Any]:
+    """One instance of each section's dataclass. Raises BadConfiguration naming the key and where
+    it stands."""
     found: dict[str, dict[str, Any]] = {name: {} for name in sections}
-    for origin, values in ((str(file), _from_file(file)), ("the environment", _from_env(env)), ("the command", flags)):
+    for origin, values in (
+        (str(file), _from_file(file)),
+        ("the environment", _from_env(env)),
+        ("the command", flags),
+    ):
         for section, entries in values.items():
             for key, value in entries.items():
                 found_in = f"{section}.{key} in {origin}"
-                found.setdefault(section, {})[key] = _checked(sections, section, key, value, found_in)
+                found.setdefault(section, {})[key] = _checked(
+                    sections, section, key, value, found_in
+                )
     return {name: kind(**found[name]) for name, kind in sections.items()}
 
 
@@ -43,7 +53,9 @@ def _from_file(file: Path | None) -> Values:
         raise BadConfiguration(f"{file} is not valid TOML: {error}.") from None
     for section, entries in parsed.items():
         if not isinstance(entries, dict):
-            raise BadConfiguration(f"{section} in {file} stands outside a section; write it below [policy] or another.")
+            raise BadConfiguration(
+                f"{section} in {file} stands outside a section; write it below [policy] or another."
+            )
     return parsed
 
 
@@ -68,7 +80,9 @@ def _checked(sections: Mapping[str, type], section: str, key: str, value: Any, w
 def _typed(kind: Any, value: Any, where: str) -> Any:
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
-            raise BadConfiguration(f"{where} must be one of {', '.join(map(str, get_args(kind)))}, not {value!r}.")
+            raise BadConfiguration(
+                f"{where} must be one of {', '.join(map(str, get_args(kind)))}, not {value!r}."
+            )
         return value
     if kind in (int, float, bool, str):
         return _scalar(kind, value, where)
@@ -76,7 +90,9 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(items, list):
         raise BadConfiguration(f"{where} must be a list.")
     inner = get_args(kind)[0]
-    return tuple(_typed(inner, item.strip() if isinstance(item, str) else item, where) for item in items)
+    return tuple(
+        _typed(inner, item.strip() if isinstance(item, str) else item, where) for item in items
+    )
 
 
 def _scalar(kind: type, value: Any, where: str) -> Any:

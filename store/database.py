@@ -1,7 +1,10 @@
-"""The one door to the DuckDB file: open and repair, migrate, read with cursors, write through one thread.
+"""The one door to the DuckDB file: open and repair, migrate, read with cursors, write through one
+thread.
 
-One process owns the file. All writes go through `Store.write`: a single thread groups what is waiting into one
-transaction, commits, appends the facts to the journal, and only then answers. That removes write conflicts as a class
+One process owns the file. All writes go through `Store.write`: a single thread groups what is
+waiting into one
+transaction, commits, appends the facts to the journal, and only then answers. That removes write
+conflicts as a class
 and lets a hundred annotators share one disk sync.
 """
 
@@ -33,7 +36,9 @@ SETTINGS: dict[str, Any] = {
 }
 MIGRATIONS = Path(__file__).parent / "migrations"
 BATCH = 200  # jobs in one transaction
-LEAST_FREE_BYTES = 64 << 20  # below this nothing is accepted: DuckDB's connection does not survive a full disk
+LEAST_FREE_BYTES = (
+    64 << 20
+)  # below this nothing is accepted: DuckDB's connection does not survive a full disk
 
 
 class StoreBusy(PrefloopError):
@@ -79,7 +84,9 @@ class _Job(Generic[T]):
 class Store:
     """Open with `Store.open(data_dir)`; close it, or lose only what was never acknowledged."""
 
-    def __init__(self, root: duckdb.DuckDBPyConnection, journal: Journal, data_dir: Path, replayed: int) -> None:
+    def __init__(
+        self, root: duckdb.DuckDBPyConnection, journal: Journal, data_dir: Path, replayed: int
+    ) -> None:
         self._root = root
         self._journal = journal
         self.data_dir = data_dir
@@ -92,7 +99,8 @@ class Store:
 
     @classmethod
     def open(cls, data_dir: Path) -> Store:
-        """Open or create the store; after a crash keep copies, drop a corrupt log and replay the journal.
+        """Open or create the store; after a crash keep copies, drop a corrupt log and replay the
+        journal.
 
         Raises StoreBusy when another process holds it, StoreDown when the file itself is damaged.
         """
@@ -104,7 +112,9 @@ class Store:
         root.execute("set lock_configuration = true")
         replayed = 0 if clean else replay(root, journal_path)
         if replayed:
-            log.warning("%d rows were missing from the database and came back from the journal", replayed)
+            log.warning(
+                "%d rows were missing from the database and came back from the journal", replayed
+            )
         _clean_marker(path).unlink(missing_ok=True)
         return cls(root, Journal(journal_path), data_dir, replayed)
 
@@ -130,7 +140,8 @@ class Store:
         return job.answer.result()
 
     def copy_to(self, path: Path) -> None:
-        """A consistent copy of the database; picks go on meanwhile. The name of the copy must not exist."""
+        """A consistent copy of the database; picks go on meanwhile. The name of the copy must not
+        exist."""
         with self._root.cursor() as cursor:
             quoted = str(path).replace("'", "''")  # ATTACH takes no parameters
             cursor.execute("attach '" + quoted + "' as copied")
@@ -170,7 +181,8 @@ class Store:
         return batch
 
     def _settle(self, cursor: duckdb.DuckDBPyConnection, batch: list[_Job[Any]]) -> None:
-        """Answer every job. A job that fails must not take its neighbours along: then each runs alone."""
+        """Answer every job. A job that fails must not take its neighbours along: then each runs
+        alone."""
         try:
             results = self._commit(cursor, batch)
         except Exception as error:
@@ -188,7 +200,9 @@ class Store:
 
     def _commit(self, cursor: duckdb.DuckDBPyConnection, batch: list[_Job[Any]]) -> list[Any]:
         if shutil.disk_usage(self.data_dir).free < LEAST_FREE_BYTES:
-            raise StoreDown("The disk of the data directory is full. Free some space; nothing was stored.")
+            raise StoreDown(
+                "The disk of the data directory is full. Free some space; nothing was stored."
+            )
         tx = Tx(cursor, self._next_seq)
         cursor.execute("begin")
         try:
@@ -221,18 +235,24 @@ def migrate(root: duckdb.DuckDBPyConnection, folder: Path = MIGRATIONS) -> None:
 
     Raises StoreDown when the database was written by a newer prefloop.
     """
-    root.execute("create table if not exists schema_version (version integer primary key, name varchar, applied timestamp)")
+    root.execute(
+        "create table if not exists schema_version (version integer primary key, name varchar, applied timestamp)"
+    )
     done = {version for (version,) in root.execute("select version from schema_version").fetchall()}
     files = {int(file.name[:4]): file for file in sorted(folder.glob("[0-9]*_*.sql"))}
     if newer := done - set(files):
-        raise StoreDown(f"This data directory was written by a newer prefloop (schema {max(newer)}). Upgrade prefloop.")
+        raise StoreDown(
+            f"This data directory was written by a newer prefloop (schema {max(newer)}). Upgrade prefloop."
+        )
     for version, file in files.items():
         if version in done:
             continue
         root.execute("begin")
         try:
             root.execute(file.read_text(encoding="utf-8"))
-            root.execute("insert into schema_version values (?, ?, now()::timestamp)", [version, file.stem])
+            root.execute(
+                "insert into schema_version values (?, ?, now()::timestamp)", [version, file.stem]
+            )
             root.execute("commit")
         except BaseException:
             root.execute("rollback")
@@ -246,7 +266,9 @@ def replay(root: duckdb.DuckDBPyConnection, journal_path: Path) -> int:
     root.execute("begin")
     for table, row in read_journal(journal_path):
         if table not in JOURNALED:
-            raise StoreDown(f"The journal names the unknown table {table!r}; it is not a prefloop journal.")
+            raise StoreDown(
+                f"The journal names the unknown table {table!r}; it is not a prefloop journal."
+            )
         sql = insert_sql(table, tuple(row)) + " on conflict do nothing returning 1"
         back += len(root.execute(sql, list(row.values())).fetchall())
     root.execute("commit")
@@ -269,11 +291,17 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
                 f"Another process uses the data directory {path.parent}. Stop it, or choose another --data-dir."
             ) from None
         if "replaying WAL" not in str(error):
-            raise StoreDown(f"The database {path} cannot be opened: {_first_line(error)}. Restore a backup.") from None
+            raise StoreDown(
+                f"The database {path} cannot be opened: {_first_line(error)}. Restore a backup."
+            ) from None
     except duckdb.Error as error:
         if "replaying WAL" not in str(error):
-            raise StoreDown(f"The database {path} cannot be opened: {_first_line(error)}. Restore a backup.") from None
-    log.warning("the write-ahead log was damaged; it is kept beside the database, the journal brings the picks back")
+            raise StoreDown(
+                f"The database {path} cannot be opened: {_first_line(error)}. Restore a backup."
+            ) from None
+    log.warning(
+        "the write-ahead log was damaged; it is kept beside the database, the journal brings the picks back"
+    )
     wal.unlink()
     return duckdb.connect(str(path), config=SETTINGS)
 
@@ -298,8 +326,10 @@ def _clean_marker(path: Path) -> Path:
 
 
 def _last_seq(root: duckdb.DuckDBPyConnection) -> int:
-    tables = root.execute("select table_name from duckdb_columns() where column_name = 'seq' and table_name in "
-                          "(select table_name from duckdb_tables())").fetchall()  # fmt: skip
+    tables = root.execute(
+        "select table_name from duckdb_columns() where column_name = 'seq' and table_name in "
+        "(select table_name from duckdb_tables())"
+    ).fetchall()
     return max([root.table(name).max("seq").fetchall()[0][0] or 0 for (name,) in tables], default=0)
 
 
@@ -314,7 +344,9 @@ def _rollback(cursor: duckdb.DuckDBPyConnection) -> None:
     try:
         cursor.execute("rollback")
     except duckdb.Error:
-        log.exception("rollback failed")  # the transaction is gone already; the first error is the one to report
+        log.exception(
+            "rollback failed"
+        )  # the transaction is gone already; the first error is the one to report
 
 
 def _first_line(error: Exception) -> str:

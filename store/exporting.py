@@ -1,4 +1,5 @@
-"""Write picks in the layouts that trainers read. JSON lines; fixed key order, so the same picks give the same bytes.
+"""Write picks in the layouts that trainers read. JSON lines; fixed key order, so the same picks
+give the same bytes.
 
 trl                  {"prompt", "chosen", "rejected"} as text; a prompt of several turns is written HH-RLHF style
 trl-conversational   the same three as lists of messages: the layout to prefer for chat models
@@ -22,7 +23,8 @@ FILTERS = ("source", "tag", "user", "policy", "verdict")
 
 @dataclass(frozen=True)
 class Selection:
-    """Which picks to export. Simulated picks only on request: `source=all` or `source=simulated`."""
+    """Which picks to export. Simulated picks only on request: `source=all` or
+    `source=simulated`."""
 
     since: datetime | None = None
     source: str | None = None
@@ -44,7 +46,9 @@ def select(since: datetime | None = None, where: str | None = None) -> Selection
     for part in filter(None, (where or "").split(",")):
         key, equals, value = part.strip().partition("=")
         if key not in FILTERS or not equals or not value:
-            raise Invalid(f"Cannot read the filter {part!r}: write key=value with {', '.join(FILTERS)}.")
+            raise Invalid(
+                f"Cannot read the filter {part!r}: write key=value with {', '.join(FILTERS)}."
+            )
         found[key] = value
     if found.get("source", "all") not in ("human", "simulated", "import", "all"):
         raise Invalid("source is human, simulated, import or all.")
@@ -56,9 +60,13 @@ def rows(store: Store, format_: str, selection: Selection) -> Iterator[dict[str,
     if format_ not in FORMATS:
         raise Invalid(f"Unknown export format {format_!r}: choose {', '.join(FORMATS)}.")
     values = {
-        "since": selection.since, "sources": selection.sources, "tag": selection.tag, "user": selection.user,
-        "policy": selection.policy, "verdict": selection.verdict,
-    }  # fmt: skip
+        "since": selection.since,
+        "sources": selection.sources,
+        "tag": selection.tag,
+        "user": selection.user,
+        "policy": selection.policy,
+        "verdict": selection.verdict,
+    }
     if format_ == "jsonl":
         return (_everything(row) for row in store.read(EVERYTHING + WHERE, values))
     shape = _text_row if format_ == "trl" else _message_row
@@ -76,24 +84,43 @@ where ($since is null or j.created >= $since) and list_contains($sources, j.sour
   and ($policy is null or j.policy_id = $policy) and ($verdict is null or j.verdict = $verdict)
 order by j.seq
 """
-PREFERENCES = "select j.* from (select * from preference where chosen <> rejected) j join app_user u on u.user_id = j.user_id"
+PREFERENCES = """
+select j.* from (select * from preference where chosen <> rejected) j
+join app_user u on u.user_id = j.user_id
+"""
 EVERYTHING = """
 select j.*, u.name as annotator from (
     select j.*, p.prompt_id, p.a_policy_id as policy_id, t.messages, t.tags, p.prompt_token_ids,
-        p.a_text, p.a_token_ids, p.a_logprob_sum, p.a_logprob_count, p.a_finish_reason, p.a_policy_id, p.a_seed, p.a_sampling,
-        p.b_text, p.b_token_ids, p.b_logprob_sum, p.b_logprob_count, p.b_finish_reason, p.b_policy_id, p.b_seed, p.b_sampling
+        p.a_text, p.a_token_ids, p.a_logprob_sum, p.a_logprob_count, p.a_finish_reason,
+        p.a_policy_id, p.a_seed, p.a_sampling,
+        p.b_text, p.b_token_ids, p.b_logprob_sum, p.b_logprob_count, p.b_finish_reason,
+        p.b_policy_id, p.b_seed, p.b_sampling
     from judgment_live j join pair p on p.pair_id = j.pair_id join prompt t on t.prompt_id = p.prompt_id
 ) j join app_user u on u.user_id = j.user_id
 """
-SIDE_FIELDS = ("text", "token_ids", "logprob_sum", "logprob_count", "finish_reason", "policy_id", "seed")
+SIDE_FIELDS = (
+    "text",
+    "token_ids",
+    "logprob_sum",
+    "logprob_count",
+    "finish_reason",
+    "policy_id",
+    "seed",
+)
 
 
 def _text_row(row: dict[str, Any]) -> dict[str, Any]:
-    return {"prompt": as_text(json.loads(row["messages"])), "chosen": row["chosen"], "rejected": row["rejected"]}
+    return {
+        "prompt": as_text(json.loads(row["messages"])),
+        "chosen": row["chosen"],
+        "rejected": row["rejected"],
+    }
 
 
 def _message_row(row: dict[str, Any]) -> dict[str, Any]:
-    chosen, rejected = ([{"role": "assistant", "content": row[key]}] for key in ("chosen", "rejected"))
+    chosen, rejected = (
+        [{"role": "assistant", "content": row[key]}] for key in ("chosen", "rejected")
+    )
     return {"prompt": json.loads(row["messages"]), "chosen": chosen, "rejected": rejected}
 
 
@@ -107,13 +134,27 @@ def as_text(messages: list[Message]) -> str:
 def _everything(row: dict[str, Any]) -> dict[str, Any]:
     choice = row["preferred"] or row["verdict"]
     return {
-        "id": row["judgment_id"], "pair_id": row["pair_id"], "prompt_id": row["prompt_id"], "seq": row["seq"],
-        "prompt": json.loads(row["messages"]), "tags": row["tags"], "prompt_token_ids": row["prompt_token_ids"],
-        "a": _side(row, "a"), "b": _side(row, "b"), "choice": choice, "verdict": row["verdict"],
-        "strength": row["strength"], "shown_left": row["left_side"], "annotator": row["annotator"],
-        "source": row["source"], "ms_spent": row["ms_spent"], "created_at": row["created"].isoformat() + "Z",
-        "edit": row["edited_text"], "reasons": row["reasons"], "comment": row["comment"],
-    }  # fmt: skip
+        "id": row["judgment_id"],
+        "pair_id": row["pair_id"],
+        "prompt_id": row["prompt_id"],
+        "seq": row["seq"],
+        "prompt": json.loads(row["messages"]),
+        "tags": row["tags"],
+        "prompt_token_ids": row["prompt_token_ids"],
+        "a": _side(row, "a"),
+        "b": _side(row, "b"),
+        "choice": choice,
+        "verdict": row["verdict"],
+        "strength": row["strength"],
+        "shown_left": row["left_side"],
+        "annotator": row["annotator"],
+        "source": row["source"],
+        "ms_spent": row["ms_spent"],
+        "created_at": row["created"].isoformat() + "Z",
+        "edit": row["edited_text"],
+        "reasons": row["reasons"],
+        "comment": row["comment"],
+    }
 
 
 def _side(row: dict[str, Any], side: str) -> dict[str, Any]:

@@ -1,7 +1,10 @@
-"""Read prompts and preferences from files. All or nothing: every broken line is named before anything is stored.
+"""Read prompts and preferences from files. All or nothing: every broken line is named before
+anything is stored.
 
-Prompts: JSON lines (also the MT-bench question file), a JSON list, CSV, or text with one prompt a line.
-Preferences: TRL's layouts (explicit and implicit, text or messages) and HH-RLHF. `.gz` is read as its content.
+Prompts: JSON lines (also the MT-bench question file), a JSON list, CSV, or text with one prompt a
+line.
+Preferences: TRL's layouts (explicit and implicit, text or messages) and HH-RLHF. `.gz` is read as
+its content.
 """
 
 from __future__ import annotations
@@ -33,7 +36,8 @@ T = TypeVar("T")
 
 
 class Unusable(Invalid):
-    """A row that is well written but holds no preference (an empty answer, say): left out and counted."""
+    """A row that is well written but holds no preference (an empty answer, say): left out and
+    counted."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,9 @@ def read_prompts(path: Path, format_: str | None, tag: str | None = None) -> lis
 def read_preferences(path: Path, format_: str | None) -> Preferences:
     """Raises Invalid naming the broken lines."""
     if format_ not in (None, *PREFERENCE_FORMATS):
-        raise Invalid(f"Unknown preference format {format_!r}: choose {', '.join(PREFERENCE_FORMATS)}.")
+        raise Invalid(
+            f"Unknown preference format {format_!r}: choose {', '.join(PREFERENCE_FORMATS)}."
+        )
     left_out: Counter[str] = Counter()
 
     def parse(line: Any) -> NewPreference | None:
@@ -92,7 +98,11 @@ def read_preferences(path: Path, format_: str | None) -> Preferences:
 
 def prompt_of(record: Any, tags: tuple[str, ...] = ()) -> NewPrompt:
     """One prompt from one JSON value of a request. Raises Invalid."""
-    return NewPrompt(_user(record), tags) if isinstance(record, str) else _prompt_of(_is_object(record), tags)
+    return (
+        NewPrompt(_user(record), tags)
+        if isinstance(record, str)
+        else _prompt_of(_is_object(record), tags)
+    )
 
 
 def preference_of(record: dict[str, Any], format_: str | None = None) -> NewPreference:
@@ -115,7 +125,8 @@ def preference_of(record: dict[str, Any], format_: str | None = None) -> NewPref
 
 
 def add_preferences(store: Store, new: list[NewPreference]) -> ImportReport:
-    """Store rows as judged pairs of the user `import`, in one transaction. Rows known from before are left alone."""
+    """Store rows as judged pairs of the user `import`, in one transaction. Rows known from before
+    are left alone."""
     importer = users.ensure(store, "import", "annotator", "import")
 
     def work(tx: Tx) -> int:
@@ -132,9 +143,17 @@ def _add_one(tx: Tx, user_id: str, new: NewPreference) -> bool:
     if pair_id is None:
         return False
     row = {
-        "judgment_id": uuid7(), "seq": tx.next_seq(), "pair_id": pair_id, "user_id": user_id, "verdict": "left",
-        "preferred": "a", "left_side": "a", "reasons": [], "source": "import", "created": utc_now(),
-    }  # fmt: skip
+        "judgment_id": uuid7(),
+        "seq": tx.next_seq(),
+        "pair_id": pair_id,
+        "user_id": user_id,
+        "verdict": "left",
+        "preferred": "a",
+        "left_side": "a",
+        "reasons": [],
+        "source": "import",
+        "created": utc_now(),
+    }
     tx.insert("judgment", row)
     return True
 
@@ -150,7 +169,9 @@ def _each(path: Path, rows: Iterator[tuple[int, Any]], parse: Callable[[Any], T]
     if broken:
         more = f"\n  and {len(broken) - SHOWN_ERRORS} more" if len(broken) > SHOWN_ERRORS else ""
         listed = "\n".join(broken[:SHOWN_ERRORS])
-        raise Invalid(f"{path.name}: {len(broken)} broken line(s), nothing was imported. Mend them:\n{listed}{more}")
+        raise Invalid(
+            f"{path.name}: {len(broken)} broken line(s), nothing was imported. Mend them:\n{listed}{more}"
+        )
     if not parsed:
         raise Invalid(f"{path.name} holds no rows.")
     return parsed
@@ -169,7 +190,9 @@ def _text(path: Path) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise Invalid(f"{path.name} is not UTF-8 text (byte {error.start}). Convert it first.") from None
+        raise Invalid(
+            f"{path.name} is not UTF-8 text (byte {error.start}). Convert it first."
+        ) from None
 
 
 def _suffix(path: Path) -> str:
@@ -212,7 +235,9 @@ def _prompt_of(record: dict[str, Any], tags: tuple[str, ...]) -> NewPrompt:
     tags = tuple(dict.fromkeys((*tags, *own)))
     if "messages" in record:
         return NewPrompt(checked_messages(record["messages"]), tags)
-    turns = record.get("turns")  # MT-bench: the second turn needs an answer first, so the first is the prompt
+    turns = record.get(
+        "turns"
+    )  # MT-bench: the second turn needs an answer first, so the first is the prompt
     if isinstance(turns, list) and turns and isinstance(turns[0], str):
         return NewPrompt(_user(turns[0]), tags)
     for key in PROMPT_KEYS:
@@ -228,7 +253,11 @@ def _user(text: Any) -> list[Message]:
 
 
 def _answer(messages: list[Any]) -> str:
-    if len(messages) != 1 or not isinstance(messages[0], dict) or messages[0].get("role") != "assistant":
+    if (
+        len(messages) != 1
+        or not isinstance(messages[0], dict)
+        or messages[0].get("role") != "assistant"
+    ):
         raise Invalid("chosen and rejected must hold one assistant message each")
     return str(messages[0].get("content") or "")
 
@@ -243,17 +272,23 @@ HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
 
 
 def _hh(chosen: str, rejected: str) -> NewPreference:
-    """HH-RLHF: whole dialogues as text; the prompt ends with the last "Assistant:" of the common part."""
+    """HH-RLHF: whole dialogues as text; the prompt ends with the last "Assistant:" of the common
+    part."""
     cut = chosen.rfind(ASSISTANT) + len(ASSISTANT)
     if cut < len(ASSISTANT):
         raise Invalid("the text has no Assistant turn")
     if rejected.rfind(ASSISTANT) + len(ASSISTANT) != cut or chosen[:cut] != rejected[:cut]:
         raise Unusable("chosen and rejected differ before their last answer")
-    return _preference(_hh_messages(chosen[: cut - len(ASSISTANT)]), chosen[cut:].strip(), rejected[cut:].strip())
+    return _preference(
+        _hh_messages(chosen[: cut - len(ASSISTANT)]), chosen[cut:].strip(), rejected[cut:].strip()
+    )
 
 
 def _hh_messages(dialogue: str) -> list[Message]:
     marked = dialogue.replace(HUMAN, "\0user\0").replace(ASSISTANT, "\0assistant\0")
     parts = marked.split("\0")[1:]
-    turns = [{"role": role, "content": text.strip()} for role, text in zip(parts[::2], parts[1::2], strict=True)]
+    turns = [
+        {"role": role, "content": text.strip()}
+        for role, text in zip(parts[::2], parts[1::2], strict=True)
+    ]
     return checked_messages([turn for turn in turns if turn["content"]])

@@ -1,6 +1,8 @@
-"""Append-only journal beside the database: one JSON line per fact, on disk before anybody is told "stored".
+"""Append-only journal beside the database: one JSON line per fact, on disk before anybody is told
+"stored".
 
-DuckDB can silently drop the tail of a damaged write-ahead log, so facts that people made exist twice. Replaying the
+DuckDB can silently drop the tail of a damaged write-ahead log, so facts that people made exist
+twice. Replaying the
 whole journal is harmless: every row has a primary key.
 """
 
@@ -16,7 +18,9 @@ from typing import Any
 Fact = tuple[str, dict[str, Any]]  # table, row
 
 # Everything that is needed to rebuild picks and the history of policies from nothing.
-JOURNALED = frozenset({"app_user", "prompt", "pair", "judgment", "retraction", "policy", "promotion"})
+JOURNALED = frozenset(
+    {"app_user", "prompt", "pair", "judgment", "retraction", "policy", "promotion"}
+)
 
 
 class Journal:
@@ -29,7 +33,9 @@ class Journal:
         """Return only after the lines are on the disk."""
         if not facts:
             return
-        lines = [json.dumps({"table": t, "row": r}, default=_plain, ensure_ascii=False) for t, r in facts]
+        lines = [
+            json.dumps({"table": t, "row": r}, default=_plain, ensure_ascii=False) for t, r in facts
+        ]
         data = memoryview(("\n".join(lines) + "\n").encode())
         while data:  # an unbuffered write may be short
             data = data[self._file.write(data) :]
@@ -43,7 +49,8 @@ class Journal:
 
 
 def read_journal(path: Path) -> Iterator[Fact]:
-    """Facts in the order they were written; a torn last line was never acknowledged and is left out."""
+    """Facts in the order they were written; a torn last line was never acknowledged and is left
+    out."""
     if not path.exists():
         return
     with open(path, encoding="utf-8") as lines:

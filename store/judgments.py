@@ -1,4 +1,5 @@
-"""Picks: stored once, never edited. Undo is a retraction, and the pair comes back to the same annotator."""
+"""Picks: stored once, never edited. Undo is a retraction, and the pair comes back to the same
+annotator."""
 
 from __future__ import annotations
 
@@ -45,7 +46,9 @@ def judge(store: Store, user: User, new: NewJudgment) -> bool:
     """
 
     def work(tx: Tx) -> bool:
-        if known := tx.one("select * from judgment where judgment_id = $id", {"id": new.judgment_id}):
+        if known := tx.one(
+            "select * from judgment where judgment_id = $id", {"id": new.judgment_id}
+        ):
             if (known["pair_id"], known["user_id"]) != (new.pair_id, user.user_id):
                 raise Conflict("This judgment id was used for another pick. Make a new uuid.")
             return False
@@ -71,10 +74,17 @@ def retract(store: Store, user: User, judgment_id: str, lease: timedelta) -> str
         found = tx.one("select * from judgment_live where judgment_id = $id", {"id": judgment_id})
         if found is None or not (found["user_id"] == user.user_id or user.may("researcher")):
             raise NotFound("There is no such pick of yours that still counts.")
-        row = {"retraction_id": uuid7(), "seq": tx.next_seq(), "judgment_id": judgment_id,
-               "user_id": user.user_id, "created": utc_now()}  # fmt: skip
+        row = {
+            "retraction_id": uuid7(),
+            "seq": tx.next_seq(),
+            "judgment_id": judgment_id,
+            "user_id": user.user_id,
+            "created": utc_now(),
+        }
         tx.insert("retraction", row)
-        pairs.insert_lease(tx, "reopened", found["user_id"], found["pair_id"], found["left_side"], lease)
+        pairs.insert_lease(
+            tx, "reopened", found["user_id"], found["pair_id"], found["left_side"], lease
+        )
         return found["pair_id"]
 
     return store.write(work)
@@ -87,10 +97,13 @@ def newest_of(store: Store, user_id: str) -> str | None:
     return row["judgment_id"] if row else None
 
 
-def search(store: Store, user_id: str | None, since: datetime | None, limit: int) -> list[dict[str, Any]]:
+def search(
+    store: Store, user_id: str | None, since: datetime | None, limit: int
+) -> list[dict[str, Any]]:
     """Live picks, newest first."""
     return store.read(
-        """select j.judgment_id as id, j.pair_id, u.name as "user", j.verdict, j.strength, j.reasons, j.comment,
+        """select j.judgment_id as id, j.pair_id, u.name as "user", j.verdict, j.strength,
+        j.reasons, j.comment,
                   j.edited_text, j.ms_spent, j.source, j.created
            from judgment_live j join app_user u on u.user_id = j.user_id
            where ($user is null or j.user_id = $user) and ($since is null or j.created >= $since)
@@ -99,13 +112,17 @@ def search(store: Store, user_id: str | None, since: datetime | None, limit: int
     )
 
 
-SHOWN = "select * from annotator_event where pair_id = $pair and user_id = $user order by seq desc limit 1"
+SHOWN = """
+select * from annotator_event where pair_id = $pair and user_id = $user order by seq desc limit 1
+"""
 TAKEN = """
 select 1 from judgment_live
 where pair_id = $pair and (user_id = $user or verdict <> 'skip')
 """
-PAIR_AND_PROMPT = ("select * from pair where pair_id = $pair",
-                   "select t.* from prompt t join pair p on p.prompt_id = t.prompt_id where p.pair_id = $pair")  # fmt: skip
+PAIR_AND_PROMPT = (
+    "select * from pair where pair_id = $pair",
+    "select t.* from prompt t join pair p on p.prompt_id = t.prompt_id where p.pair_id = $pair",
+)
 
 
 def preferred_side(verdict: Verdict, left_side: str) -> str | None:
@@ -123,16 +140,26 @@ def _row(tx: Tx, user: User, new: NewJudgment, shown: dict[str, Any]) -> dict[st
     if spent is None:
         spent = round((now - shown["created"]).total_seconds() * 1000)
     return {
-        "judgment_id": new.judgment_id, "seq": tx.next_seq(), "pair_id": new.pair_id, "user_id": user.user_id,
-        "verdict": new.verdict, "preferred": preferred_side(new.verdict, shown["left_side"]),
-        "left_side": shown["left_side"], "strength": new.strength, "reasons": list(new.reasons),
-        "comment": new.comment, "edited_text": new.edited_text, "ms_spent": max(0, spent),
-        "source": "simulated" if user.source == "simulated" else "human", "created": now,
-    }  # fmt: skip
+        "judgment_id": new.judgment_id,
+        "seq": tx.next_seq(),
+        "pair_id": new.pair_id,
+        "user_id": user.user_id,
+        "verdict": new.verdict,
+        "preferred": preferred_side(new.verdict, shown["left_side"]),
+        "left_side": shown["left_side"],
+        "strength": new.strength,
+        "reasons": list(new.reasons),
+        "comment": new.comment,
+        "edited_text": new.edited_text,
+        "ms_spent": max(0, spent),
+        "source": "simulated" if user.source == "simulated" else "human",
+        "created": now,
+    }
 
 
 def _journal_pair(tx: Tx, pair_id: str) -> None:
-    """A pick without its texts is worth nothing: the journal holds the pair and the prompt beside it."""
+    """A pick without its texts is worth nothing: the journal holds the pair and the prompt beside
+    it."""
     pair_sql, prompt_sql = PAIR_AND_PROMPT
     for table, sql in (("pair", pair_sql), ("prompt", prompt_sql)):
         row = tx.one(sql, {"pair": pair_id})

@@ -1,6 +1,7 @@
 """Sampled pairs and who has which one on screen.
 
-A lease is an `annotator_event`: this pair, this annotator, this side on the left, until then. A pair is free when no
+A lease is an `annotator_event`: this pair, this annotator, this side on the left, until then. A
+pair is free when no
 one has judged it (a skip counts only for the one who skipped) and no lease on it runs.
 """
 
@@ -28,13 +29,21 @@ class Lease:
     b_text: str
 
 
-def add(store: Store, prompt_id: str, prompt_token_ids: list[int], a: Completion, b: Completion) -> str:
+def add(
+    store: Store, prompt_id: str, prompt_token_ids: list[int], a: Completion, b: Completion
+) -> str:
     """Store one sampled pair. Both sides come from one request to one policy."""
     pair_id = uuid7()
 
     def work(tx: Tx) -> None:
-        row = {"pair_id": pair_id, "seq": tx.next_seq(), "prompt_id": prompt_id, "source": "sampled",
-               "prompt_token_ids": prompt_token_ids, "created": utc_now()}  # fmt: skip
+        row = {
+            "pair_id": pair_id,
+            "seq": tx.next_seq(),
+            "prompt_id": prompt_id,
+            "source": "sampled",
+            "prompt_token_ids": prompt_token_ids,
+            "created": utc_now(),
+        }
         # Journaled with its judgment, not here: a pair that nobody judged can be sampled again.
         tx.insert("pair", row | _side("a", a) | _side("b", b), journal=False)
 
@@ -42,18 +51,29 @@ def add(store: Store, prompt_id: str, prompt_token_ids: list[int], a: Completion
     return pair_id
 
 
-def insert_imported(tx: Tx, prompt_id: str, chosen: str, rejected: str, import_key: str) -> str | None:
+def insert_imported(
+    tx: Tx, prompt_id: str, chosen: str, rejected: str, import_key: str
+) -> str | None:
     """The new pair's id (chosen is side a), or None when the same row was imported before."""
     if tx.one("select 1 from pair where import_key = $key", {"key": import_key}):
         return None
-    row = {"pair_id": uuid7(), "seq": tx.next_seq(), "prompt_id": prompt_id, "source": "import",
-           "a_text": chosen, "b_text": rejected, "import_key": import_key, "created": utc_now()}  # fmt: skip
+    row = {
+        "pair_id": uuid7(),
+        "seq": tx.next_seq(),
+        "prompt_id": prompt_id,
+        "source": "import",
+        "a_text": chosen,
+        "b_text": rejected,
+        "import_key": import_key,
+        "created": utc_now(),
+    }
     tx.insert("pair", row)
     return row["pair_id"]
 
 
 def held_by(store: Store, user_id: str) -> Lease | None:
-    """The pair that this annotator has on screen: the newest running lease without a pick of theirs."""
+    """The pair that this annotator has on screen: the newest running lease without a pick of
+    theirs."""
     rows = store.read(HELD, {"user": user_id, "now": utc_now()})
     return _lease(rows[0]) if rows else None
 
@@ -71,10 +91,20 @@ def lease_next(store: Store, user_id: str, left_side: Side, life: timedelta) -> 
     return store.write(work)
 
 
-def insert_lease(tx: Tx, kind: str, user_id: str, pair_id: str, left_side: str, life: timedelta) -> None:
+def insert_lease(
+    tx: Tx, kind: str, user_id: str, pair_id: str, left_side: str, life: timedelta
+) -> None:
     now = utc_now()
-    row = {"event_id": uuid7(), "seq": tx.next_seq(), "user_id": user_id, "kind": kind, "pair_id": pair_id,
-           "left_side": left_side, "lease_expires": now + life, "created": now}  # fmt: skip
+    row = {
+        "event_id": uuid7(),
+        "seq": tx.next_seq(),
+        "user_id": user_id,
+        "kind": kind,
+        "pair_id": pair_id,
+        "left_side": left_side,
+        "lease_expires": now + life,
+        "created": now,
+    }
     tx.insert("annotator_event", row)
 
 
@@ -109,13 +139,24 @@ READY = "select count(*) as n" + FREE
 
 def _side(side: Side, completion: Completion) -> dict[str, Any]:
     values = {
-        "text": completion.text, "token_ids": completion.token_ids, "logprob_sum": completion.logprob_sum,
-        "logprob_count": completion.logprob_count, "finish_reason": completion.finish_reason,
-        "policy_id": completion.policy_id, "seed": completion.seed, "sampling": json.dumps(completion.sampling),
-    }  # fmt: skip
+        "text": completion.text,
+        "token_ids": completion.token_ids,
+        "logprob_sum": completion.logprob_sum,
+        "logprob_count": completion.logprob_count,
+        "finish_reason": completion.finish_reason,
+        "policy_id": completion.policy_id,
+        "seed": completion.seed,
+        "sampling": json.dumps(completion.sampling),
+    }
     return {f"{side}_{name}": value for name, value in values.items()}
 
 
 def _lease(row: dict[str, Any]) -> Lease:
-    return Lease(row["pair_id"], row["left_side"], row["lease_expires"], json.loads(row["messages"]),
-                 row["a_text"], row["b_text"])  # fmt: skip
+    return Lease(
+        row["pair_id"],
+        row["left_side"],
+        row["lease_expires"],
+        json.loads(row["messages"]),
+        row["a_text"],
+        row["b_text"],
+    )

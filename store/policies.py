@@ -12,31 +12,57 @@ Action = Literal["promote", "rollback", "reject", "retire"]
 
 
 def next_id(store: Store) -> str:
-    """The name of the next policy. Names are versions: one is never used twice, also when its run failed later.
+    """The name of the next policy. Names are versions: one is never used twice, also when its run
+    failed later.
 
-    Counts published folders as well as rows: a rebuilt database must not reuse a folder that vLLM has seen.
+    Counts published folders as well as rows: a rebuilt database must not reuse a folder that vLLM
+    has seen.
     """
     rows = [row["policy_id"] for row in store.read("select policy_id from policy")]
     folders = [path.name for path in (store.data_dir / "policies").glob("policy-*")]
-    numbers = [int(name.removeprefix("policy-")) for name in (*rows, *folders) if name[7:].isdigit()]
+    numbers = [
+        int(name.removeprefix("policy-")) for name in (*rows, *folders) if name[7:].isdigit()
+    ]
     return numbered("policy", max(numbers, default=-1) + 1)
 
 
-def add(store: Store, policy_id: str, *, parent: str | None, run_id: str | None, base_model: str,
-        adapter_path: str, adapter_sha256: str) -> None:  # fmt: skip
+def add(
+    store: Store,
+    policy_id: str,
+    *,
+    parent: str | None,
+    run_id: str | None,
+    base_model: str,
+    adapter_path: str,
+    adapter_sha256: str,
+) -> None:
     row = {
-        "policy_id": policy_id, "parent": parent, "run_id": run_id, "base_model": base_model,
-        "adapter_path": adapter_path, "adapter_sha256": adapter_sha256, "created": utc_now(),
-    }  # fmt: skip
+        "policy_id": policy_id,
+        "parent": parent,
+        "run_id": run_id,
+        "base_model": base_model,
+        "adapter_path": adapter_path,
+        "adapter_sha256": adapter_sha256,
+        "created": utc_now(),
+    }
     store.write(lambda tx: tx.insert("policy", row | {"seq": tx.next_seq()}))
 
 
-def decide(store: Store, policy_id: str, action: Action, reason: str, user_id: str | None = None) -> None:
+def decide(
+    store: Store, policy_id: str, action: Action, reason: str, user_id: str | None = None
+) -> None:
     """Write a promotion, rollback, rejection or retirement with its reason."""
 
     def work(tx: Tx) -> None:
-        row = {"promotion_id": uuid7(), "seq": tx.next_seq(), "policy_id": policy_id, "action": action,
-               "reason": reason, "user_id": user_id, "created": utc_now()}  # fmt: skip
+        row = {
+            "promotion_id": uuid7(),
+            "seq": tx.next_seq(),
+            "policy_id": policy_id,
+            "action": action,
+            "reason": reason,
+            "user_id": user_id,
+            "created": utc_now(),
+        }
         tx.insert("promotion", row)
 
     store.write(work)
@@ -72,5 +98,14 @@ def previous_champion(store: Store) -> Policy | None:
 
 
 def _policy(row: dict[str, Any]) -> Policy:
-    fields = ("policy_id", "status", "parent", "run_id", "base_model", "adapter_path", "adapter_sha256", "created")
+    fields = (
+        "policy_id",
+        "status",
+        "parent",
+        "run_id",
+        "base_model",
+        "adapter_path",
+        "adapter_sha256",
+        "created",
+    )
     return Policy(*(row[name] for name in fields), reason=row["reason"])

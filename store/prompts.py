@@ -45,9 +45,14 @@ def insert(tx: Tx, prompt: NewPrompt, source: str) -> tuple[str, bool]:
     if known := tx.one("select prompt_id from prompt where content_hash = $key", {"key": key}):
         return known["prompt_id"], False
     row = {
-        "prompt_id": uuid7(), "seq": tx.next_seq(), "messages": json.dumps(prompt.messages, ensure_ascii=False),
-        "tags": list(prompt.tags), "source": source, "content_hash": key, "created": utc_now(),
-    }  # fmt: skip
+        "prompt_id": uuid7(),
+        "seq": tx.next_seq(),
+        "messages": json.dumps(prompt.messages, ensure_ascii=False),
+        "tags": list(prompt.tags),
+        "source": source,
+        "content_hash": key,
+        "created": utc_now(),
+    }
     tx.insert("prompt", row)
     return row["prompt_id"], True
 

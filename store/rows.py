@@ -13,7 +13,11 @@ RunKind = Literal["rm", "dpo", "round"]
 RunStatus = Literal["queued", "running", "done", "failed", "cancelled"]
 PolicyStatus = Literal["candidate", "champion", "retired", "rejected"]
 
-ROLES: tuple[Role, ...] = ("annotator", "researcher", "admin")  # each may do what those before it may
+ROLES: tuple[Role, ...] = (
+    "annotator",
+    "researcher",
+    "admin",
+)  # each may do what those before it may
 VERDICTS: tuple[Verdict, ...] = ("left", "right", "tie", "both_bad", "skip", "flag")
 RUN_KINDS: tuple[RunKind, ...] = ("rm", "dpo", "round")
 

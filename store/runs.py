@@ -12,15 +12,28 @@ from store.rows import NotFound, Run, RunKind, RunStatus, utc_now
 FINAL: tuple[RunStatus, ...] = ("done", "failed", "cancelled")
 
 
-def add(store: Store, kind: RunKind, config: dict[str, Any], user_id: str | None, parent: str | None = None) -> str:
+def add(
+    store: Store,
+    kind: RunKind,
+    config: dict[str, Any],
+    user_id: str | None,
+    parent: str | None = None,
+) -> str:
     """A queued run; its id is also the name of its folder."""
 
     def work(tx: Tx) -> str:
         last = tx.one("select max(run_id) as id from run")
         number = int(last["id"].removeprefix("run-")) if last and last["id"] else 0
         run_id = numbered("run", number + 1)
-        row = {"run_id": run_id, "seq": tx.next_seq(), "kind": kind, "parent_run_id": parent,
-               "requested_by": user_id, "config": json.dumps(config), "created": utc_now()}  # fmt: skip
+        row = {
+            "run_id": run_id,
+            "seq": tx.next_seq(),
+            "kind": kind,
+            "parent_run_id": parent,
+            "requested_by": user_id,
+            "config": json.dumps(config),
+            "created": utc_now(),
+        }
         tx.insert("run", row)
         insert_event(tx, run_id, "queued")
         return run_id
@@ -28,18 +41,40 @@ def add(store: Store, kind: RunKind, config: dict[str, Any], user_id: str | None
     return store.write(work)
 
 
-def mark(store: Store, run_id: str, status: RunStatus, *, reason: str | None = None, policy_id: str | None = None,
-         verdict: str | None = None, metrics: dict[str, Any] | None = None) -> None:  # fmt: skip
+def mark(
+    store: Store,
+    run_id: str,
+    status: RunStatus,
+    *,
+    reason: str | None = None,
+    policy_id: str | None = None,
+    verdict: str | None = None,
+    metrics: dict[str, Any] | None = None,
+) -> None:
     """Append what became of the run."""
     store.write(lambda tx: insert_event(tx, run_id, status, reason, policy_id, verdict, metrics))
 
 
-def insert_event(tx: Tx, run_id: str, status: RunStatus, reason: str | None = None, policy_id: str | None = None,
-                 verdict: str | None = None, metrics: dict[str, Any] | None = None) -> None:  # fmt: skip
+def insert_event(
+    tx: Tx,
+    run_id: str,
+    status: RunStatus,
+    reason: str | None = None,
+    policy_id: str | None = None,
+    verdict: str | None = None,
+    metrics: dict[str, Any] | None = None,
+) -> None:
     row = {
-        "event_id": uuid7(), "seq": tx.next_seq(), "run_id": run_id, "status": status, "reason": reason,
-        "policy_id": policy_id, "verdict": verdict, "metrics": json.dumps(metrics or {}), "created": utc_now(),
-    }  # fmt: skip
+        "event_id": uuid7(),
+        "seq": tx.next_seq(),
+        "run_id": run_id,
+        "status": status,
+        "reason": reason,
+        "policy_id": policy_id,
+        "verdict": verdict,
+        "metrics": json.dumps(metrics or {}),
+        "created": utc_now(),
+    }
     tx.insert("run_event", row)
 
 
@@ -52,22 +87,45 @@ def get(store: Store, run_id: str) -> Run:
 
 
 def newest(store: Store, limit: int = 50) -> list[Run]:
-    return [_run(row) for row in store.read("select * from run_now order by seq desc limit $limit", {"limit": limit})]
+    return [
+        _run(row)
+        for row in store.read(
+            "select * from run_now order by seq desc limit $limit", {"limit": limit}
+        )
+    ]
 
 
 def children(store: Store, run_id: str) -> list[Run]:
     """The parts of a round, oldest first."""
-    return [_run(r) for r in store.read("select * from run_now where parent_run_id = $id order by seq", {"id": run_id})]
+    return [
+        _run(r)
+        for r in store.read(
+            "select * from run_now where parent_run_id = $id order by seq", {"id": run_id}
+        )
+    ]
 
 
 def unfinished(store: Store) -> list[Run]:
     """Queued and running, oldest first."""
-    return [_run(r) for r in store.read("select * from run_now where status in ('queued', 'running') order by seq")]
+    return [
+        _run(r)
+        for r in store.read(
+            "select * from run_now where status in ('queued', 'running') order by seq"
+        )
+    ]
 
 
 def _run(row: dict[str, Any]) -> Run:
     return Run(
-        run_id=row["run_id"], kind=row["kind"], status=row["status"], parent_run_id=row["parent_run_id"],
-        config=json.loads(row["config"]), created=row["created"], changed=row["changed"], reason=row["reason"],
-        policy_id=row["policy_id"], verdict=row["verdict"], metrics=json.loads(row["metrics"]),
-    )  # fmt: skip
+        run_id=row["run_id"],
+        kind=row["kind"],
+        status=row["status"],
+        parent_run_id=row["parent_run_id"],
+        config=json.loads(row["config"]),
+        created=row["created"],
+        changed=row["changed"],
+        reason=row["reason"],
+        policy_id=row["policy_id"],
+        verdict=row["verdict"],
+        metrics=json.loads(row["metrics"]),
+    )

@@ -1,4 +1,5 @@
-"""Frozen training data: two Parquet files, split by prompt, with a hash, a query and the counts of what was left out."""
+"""Frozen training data: two Parquet files, split by prompt, with a hash, a query and the counts of
+what was left out."""
 
 from __future__ import annotations
 
@@ -20,11 +21,16 @@ class Snapshot:
     sha256: str
     rows_train: int
     rows_eval: int
-    counts: dict[str, int]  # live picks by verdict, and identical pairs; what training leaves out is here
+    counts: dict[
+        str, int
+    ]  # live picks by verdict, and identical pairs; what training leaves out is here
 
 
-def freeze(store: Store, run_id: str, folder: Path, sources: Sequence[Source], salt: int = 0) -> Snapshot:
-    """Write `train.parquet` and `eval.parquet` into `folder`: rows of {prompt, chosen, rejected} as messages + ids.
+def freeze(
+    store: Store, run_id: str, folder: Path, sources: Sequence[Source], salt: int = 0
+) -> Snapshot:
+    """Write `train.parquet` and `eval.parquet` into `folder`: rows of {prompt, chosen, rejected}
+    as messages + ids.
 
     A prompt is wholly on one side of the split. Raises Invalid when no pick has a better side.
     """
@@ -81,10 +87,27 @@ where seq <= $up_to and list_contains($sources, source) and chosen = rejected
 """
 
 
-def _write(store: Store, out: Path, held_out: bool, permille: int, salt: int, sources: Sequence[str], up_to: int) -> int:
+def _write(
+    store: Store,
+    out: Path,
+    held_out: bool,
+    permille: int,
+    salt: int,
+    sources: Sequence[str],
+    up_to: int,
+) -> int:
     tmp = out.with_suffix(".parquet.tmp")
-    values = {"up_to": up_to, "sources": list(sources), "salt": str(salt), "permille": permille, "held_out": held_out}
-    copied = store.read("copy (" + QUERY + ") to $file (format parquet, compression zstd)", values | {"file": str(tmp)})
+    values = {
+        "up_to": up_to,
+        "sources": list(sources),
+        "salt": str(salt),
+        "permille": permille,
+        "held_out": held_out,
+    }
+    copied = store.read(
+        "copy (" + QUERY + ") to $file (format parquet, compression zstd)",
+        values | {"file": str(tmp)},
+    )
     os.replace(tmp, out)
     return int(copied[0]["Count"])
 
@@ -97,8 +120,16 @@ def _counts(store: Store, sources: Sequence[str], up_to: int) -> dict[str, int]:
 def _record(store: Store, run_id: str, folder: Path, snapshot: Snapshot, up_to: int) -> None:
     version = (store.read_one("select max(version) as v from schema_version") or {"v": 0})["v"]
     row = {
-        "snapshot_id": snapshot.snapshot_id, "run_id": run_id, "folder": str(folder), "sha256": snapshot.sha256,
-        "rows_train": snapshot.rows_train, "rows_eval": snapshot.rows_eval, "counts": json.dumps(snapshot.counts),
-        "up_to_seq": up_to, "query": QUERY, "schema_version": version, "created": utc_now(),
-    }  # fmt: skip
+        "snapshot_id": snapshot.snapshot_id,
+        "run_id": run_id,
+        "folder": str(folder),
+        "sha256": snapshot.sha256,
+        "rows_train": snapshot.rows_train,
+        "rows_eval": snapshot.rows_eval,
+        "counts": json.dumps(snapshot.counts),
+        "up_to_seq": up_to,
+        "query": QUERY,
+        "schema_version": version,
+        "created": utc_now(),
+    }
     store.write(lambda tx: tx.insert("snapshot", row | {"seq": tx.next_seq()}))

@@ -1,4 +1,5 @@
-"""Numbers for the pages. A pick is a live judgment of a person or a simulated annotator, skips and flags left out."""
+"""Numbers for the pages. A pick is a live judgment of a person or a simulated annotator, skips and
+flags left out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""People, simulated annotators and their secrets. Secrets are kept as sha256 only; the plain text is shown once."""
+"""People, simulated annotators and their secrets. Secrets are kept as sha256 only; the plain text
+is shown once."""
 
 from __future__ import annotations
 
@@ -13,21 +14,34 @@ from store.ids import uuid7
 from store.rows import ROLES, Conflict, Invalid, NotFound, Role, Source, User, utc_now
 
 TokenKind = Literal["api", "link", "login"]
-LIFETIME: dict[TokenKind, timedelta | None] = {"api": None, "link": timedelta(days=1), "login": timedelta(days=30)}
+LIFETIME: dict[TokenKind, timedelta | None] = {
+    "api": None,
+    "link": timedelta(days=1),
+    "login": timedelta(days=30),
+}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@+-]{0,63}")
 
 
 def add(store: Store, name: str, role: Role, source: Source = "human") -> User:
     """Raises Invalid for a bad name or role, Conflict when the name is taken."""
     if not NAME.fullmatch(name):
-        raise Invalid("A user name has 1 to 64 letters, digits, spaces or . _ @ + - and starts with a letter or digit.")
+        raise Invalid(
+            "A user name has 1 to 64 letters, digits, spaces or . _ @ + - and starts with a letter or digit."
+        )
     if role not in ROLES:
         raise Invalid(f"Unknown role {role!r}: choose {', '.join(ROLES)}.")
 
     def work(tx: Tx) -> User:
         if tx.one("select 1 from app_user where name = $name", {"name": name}):
             raise Conflict(f"There is already a user named {name!r}.")
-        row = {"user_id": uuid7(), "seq": tx.next_seq(), "name": name, "role": role, "source": source, "active": True}
+        row = {
+            "user_id": uuid7(),
+            "seq": tx.next_seq(),
+            "name": name,
+            "role": role,
+            "source": source,
+            "active": True,
+        }
         tx.insert("app_user", row | {"created": utc_now()})
         return _user(row)
 
@@ -67,7 +81,10 @@ def disable(store: Store, user_id: str) -> None:
     def work(tx: Tx) -> None:
         now = utc_now()
         tx.all("update app_user set active = false where user_id = $id", {"id": user_id})
-        tx.all("update api_token set ended = $now where user_id = $id and ended is null", {"id": user_id, "now": now})
+        tx.all(
+            "update api_token set ended = $now where user_id = $id and ended is null",
+            {"id": user_id, "now": now},
+        )
 
     store.write(work)
 
@@ -77,16 +94,22 @@ def issue(store: Store, user_id: str, kind: TokenKind, label: str | None = None)
     secret = secrets.token_urlsafe(32)
     now, life = utc_now(), LIFETIME[kind]
     row = {
-        "token_hash": _hash(secret), "user_id": user_id, "kind": kind, "label": label,
-        "created": now, "expires": now + life if life else None,
-    }  # fmt: skip
+        "token_hash": _hash(secret),
+        "user_id": user_id,
+        "kind": kind,
+        "label": label,
+        "created": now,
+        "expires": now + life if life else None,
+    }
     store.write(lambda tx: tx.insert("api_token", row))
     return secret
 
 
 def end_tokens(store: Store, user_id: str, label: str) -> None:
     """End the live tokens of this user that carry the label."""
-    sql = "update api_token set ended = $now where user_id = $id and label = $label and ended is null"
+    sql = (
+        "update api_token set ended = $now where user_id = $id and label = $label and ended is null"
+    )
     store.write(lambda tx: tx.all(sql, {"id": user_id, "label": label, "now": utc_now()}))
 
 
@@ -101,8 +124,10 @@ def spend(store: Store, secret: str, kind: TokenKind) -> User | None:
 
     def work(tx: Tx) -> User | None:
         row = tx.one(LIVE_TOKEN, {"hash": _hash(secret), "kind": kind, "now": utc_now()})
-        tx.all("update api_token set ended = $now where token_hash = $hash and ended is null",
-               {"hash": _hash(secret), "now": utc_now()})  # fmt: skip
+        tx.all(
+            "update api_token set ended = $now where token_hash = $hash and ended is null",
+            {"hash": _hash(secret), "now": utc_now()},
+        )
         return _user(row) if row else None
 
     return store.write(work)

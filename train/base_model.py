@@ -1,4 +1,5 @@
-"""Which base model: the starter, a folder, or a model id of the Hugging Face hub. Never imports torch."""
+"""Which base model: the starter, a folder, or a model id of the Hugging Face hub. Never imports
+torch."""
 
 from __future__ import annotations
 
@@ -32,7 +33,9 @@ def resolve(model: str) -> BaseModel:
     if not (path / "config.json").is_file():
         raise PrefloopError(f"{path} is no model folder: it has no config.json.")
     if not has_chat_template(path):
-        raise PrefloopError(f"The model {model} has no chat template. Choose an instruct or chat model.")
+        raise PrefloopError(
+            f"The model {model} has no chat template. Choose an instruct or chat model."
+        )
     return BaseModel(model, path, count_parameters(path))
 
 
@@ -40,7 +43,9 @@ def has_chat_template(path: Path) -> bool:
     if (path / "chat_template.jinja").is_file():
         return True
     tokenizer = path / "tokenizer_config.json"
-    return tokenizer.is_file() and bool(json.loads(tokenizer.read_text(encoding="utf-8")).get("chat_template"))
+    return tokenizer.is_file() and bool(
+        json.loads(tokenizer.read_text(encoding="utf-8")).get("chat_template")
+    )
 
 
 def count_parameters(path: Path) -> int:
@@ -50,7 +55,9 @@ def count_parameters(path: Path) -> int:
         with open(file, "rb") as data:
             (length,) = struct.unpack("<Q", data.read(8))
             header = json.loads(data.read(length))
-        total += sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+        total += sum(
+            math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__"
+        )
     if not total:
         raise PrefloopError(f"{path} holds no safetensors weights; prefloop reads no other format.")
     return total
@@ -61,12 +68,18 @@ def _local(model: str) -> Path:
     if path.is_dir():
         return path.resolve()
     if model.count("/") != 1 or path.is_absolute() or model.startswith("."):
-        raise PrefloopError(f"There is no model folder {model}. Give a folder, a hub id such as org/name, or starter.")
+        raise PrefloopError(
+            f"There is no model folder {model}. Give a folder, a hub id such as org/name, or starter."
+        )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
-        return Path(snapshot_download(model, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]))
+        return Path(
+            snapshot_download(
+                model, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+            )
+        )
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         reason = str(error).splitlines()[0]
         raise PrefloopError(

@@ -1,6 +1,8 @@
-"""Guardian of one child process: `python child.py -- COMMAND...`. Standard library only, starts in milliseconds.
+"""Guardian of one child process: `python child.py -- COMMAND...`. Standard library only, starts in
+milliseconds.
 
-vLLM and torch leave grandchildren, and a killed app cannot clean up. The guardian leads a process group of its own and
+vLLM and torch leave grandchildren, and a killed app cannot clean up. The guardian leads a process
+group of its own and
 holds the read end of a pipe whose other end only the app has. When the app is gone (the pipe ends) or the command is
 gone, everything left in the group is ended. It exits with the command's exit code.
 """
@@ -44,7 +46,8 @@ def end_others(grace_s: float = GRACE_S) -> None:
 
 
 def others_in_group() -> list[int]:
-    """Living processes of our group besides us. A zombie is waiting for its parent and needs no signal."""
+    """Living processes of our group besides us. A zombie is waiting for its parent and needs no
+    signal."""
     group, found = os.getpgid(0), []
     for name in os.listdir("/proc"):
         if not name.isdigit() or int(name) == os.getpid():

@@ -2,8 +2,10 @@
 
     python -m train.dpo RUN_DIR
 
-Reads RUN_DIR/config.json and RUN_DIR/data, writes progress.jsonl, adapter/, result.json and DONE (or FAILED,
-CANCELLED). A fresh LoRA from the base each time; the reference is the base with the adapter off, so there is one copy
+Reads RUN_DIR/config.json and RUN_DIR/data, writes progress.jsonl, adapter/, result.json and DONE
+(or FAILED,
+CANCELLED). A fresh LoRA from the base each time; the reference is the base with the adapter off,
+so there is one copy
 of the weights (Rafailov et al. 2023; the likelihood term on the chosen side as in Llama 3, arXiv 2407.21783).
 Left out here: ties and both-bad picks, soft labels, continuing an earlier adapter.
 """
@@ -42,7 +44,9 @@ def main(run: RunFolder) -> dict[str, float]:
     train, held_out, counts = load_rows(run, tokenizer, settings.max_length)
     enough_rows(counts)
     held_out, eval_batch = full_batches(held_out, settings.batch)
-    base = AutoModelForCausalLM.from_pretrained(config["base"], **base_arguments(config["quantization"]))
+    base = AutoModelForCausalLM.from_pretrained(
+        config["base"], **base_arguments(config["quantization"])
+    )
     arguments = DPOConfig(
         **trainer_arguments(settings, run, steps_of(len(train), settings)),
         beta=settings.beta,
@@ -66,9 +70,13 @@ def main(run: RunFolder) -> dict[str, float]:
     accuracy = float(scores["eval_rewards/accuracies"])
     low, high = wilson(accuracy, len(held_out))
     return counts | {
-        "rows_eval": len(held_out), "accuracy": accuracy, "accuracy_low": low, "accuracy_high": high,
-        "eval_loss": float(scores["eval_loss"]), "margin": float(scores["eval_rewards/margins"]),
-    }  # fmt: skip
+        "rows_eval": len(held_out),
+        "accuracy": accuracy,
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "eval_loss": float(scores["eval_loss"]),
+        "margin": float(scores["eval_rewards/margins"]),
+    }
 
 
 if __name__ == "__main__":

@@ -12,7 +12,9 @@ from store.rows import Completion
 
 @dataclass(frozen=True)
 class GateConfig:
-    least_accuracy: float = 0.5  # held-out pairs that the policy's implicit reward orders as people did
+    least_accuracy: float = (
+        0.5  # held-out pairs that the policy's implicit reward orders as people did
+    )
     longest_ratio: float = 3.0  # mean length against the champion's
     shortest_words: float = 3.0  # mean words of an answer
     most_cut: float = 0.5  # share of answers that ran into max_tokens
@@ -37,8 +39,13 @@ class Verdict:
         return asdict(self)
 
 
-def judge(accuracy: float, rows_eval: int, candidate: Sequence[Completion], champion: Sequence[Completion],
-          config: GateConfig) -> Verdict:  # fmt: skip
+def judge(
+    accuracy: float,
+    rows_eval: int,
+    candidate: Sequence[Completion],
+    champion: Sequence[Completion],
+    config: GateConfig,
+) -> Verdict:
     """`candidate` and `champion` are answers to the same probe prompts. Every check must pass."""
     checks = [
         _accuracy(accuracy, rows_eval, config),
@@ -48,7 +55,11 @@ def judge(accuracy: float, rows_eval: int, candidate: Sequence[Completion], cham
         _distinct(candidate, config),
     ]
     failed = [check.sentence for check in checks if not check.passed]
-    reason = "Rejected: " + " ".join(failed) if failed else "Promoted: " + checks[0].sentence + " Its answers are sound."
+    reason = (
+        "Rejected: " + " ".join(failed)
+        if failed
+        else "Promoted: " + checks[0].sentence + " Its answers are sound."
+    )
     return Verdict(not failed, reason, checks)
 
 
@@ -65,31 +76,53 @@ def _accuracy(accuracy: float, rows: int, config: GateConfig) -> Check:
 
 
 def _finite(candidate: Sequence[Completion]) -> Check:
-    """The client refuses answers without finite log-probabilities, so an empty list means that sampling failed."""
+    """The client refuses answers without finite log-probabilities, so an empty list means that
+    sampling failed."""
     whole = bool(candidate) and all(c.text.strip() for c in candidate)
-    return Check("whole answers", whole, "All probe answers are whole." if whole else "A probe answer is empty or missing.")
+    return Check(
+        "whole answers",
+        whole,
+        "All probe answers are whole." if whole else "A probe answer is empty or missing.",
+    )
 
 
-def _lengths(candidate: Sequence[Completion], champion: Sequence[Completion], config: GateConfig) -> list[Check]:
+def _lengths(
+    candidate: Sequence[Completion], champion: Sequence[Completion], config: GateConfig
+) -> list[Check]:
     mine, theirs = _words(candidate), _words(champion)
     ratio = mine / max(theirs, 1.0)
     cut = fmean([c.finish_reason == "length" for c in candidate] or [1.0])
     return [
-        Check("length", mine >= config.shortest_words and ratio <= config.longest_ratio,
-              f"Its answers have {mine:.0f} words, the champion's {theirs:.0f}."),
-        Check("endings", cut <= config.most_cut, f"{cut:.0%} of its answers ran into the length limit."),
-    ]  # fmt: skip
+        Check(
+            "length",
+            mine >= config.shortest_words and ratio <= config.longest_ratio,
+            f"Its answers have {mine:.0f} words, the champion's {theirs:.0f}.",
+        ),
+        Check(
+            "endings",
+            cut <= config.most_cut,
+            f"{cut:.0%} of its answers ran into the length limit.",
+        ),
+    ]
 
 
-def _repetition(candidate: Sequence[Completion], champion: Sequence[Completion], config: GateConfig) -> Check:
-    mine, theirs = (fmean([repeated_share(c.text) for c in side] or [0.0]) for side in (candidate, champion))
-    sentence = f"{mine:.0%} of its word triples repeat within an answer, the champion's {theirs:.0%}."
+def _repetition(
+    candidate: Sequence[Completion], champion: Sequence[Completion], config: GateConfig
+) -> Check:
+    mine, theirs = (
+        fmean([repeated_share(c.text) for c in side] or [0.0]) for side in (candidate, champion)
+    )
+    sentence = (
+        f"{mine:.0%} of its word triples repeat within an answer, the champion's {theirs:.0%}."
+    )
     return Check("repetition", mine <= max(config.most_repeated, theirs), sentence)
 
 
 def _distinct(candidate: Sequence[Completion], config: GateConfig) -> Check:
     share = len({c.text for c in candidate}) / max(1, len(candidate))
-    return Check("variety", share >= config.least_distinct, f"{share:.0%} of its probe answers are distinct.")
+    return Check(
+        "variety", share >= config.least_distinct, f"{share:.0%} of its probe answers are distinct."
+    )
 
 
 def _words(answers: Sequence[Completion]) -> float:

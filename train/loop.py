@@ -1,6 +1,7 @@
 """Decide when to train, carry runs out one at a time, gate the new policy and put it in charge.
 
-A round: freeze the picks -> reward model -> DPO policy -> publish -> load into vLLM -> probe -> gate -> champion or
+A round: freeze the picks -> reward model -> DPO policy -> publish -> load into vLLM -> probe ->
+gate -> champion or
 rejected, each with its reason. One thread owns all of it.
 """
 
@@ -15,7 +16,16 @@ from typing import Any
 
 from store import policies, prompts, runs, statistics
 from store.database import Store
-from store.rows import RUN_KINDS, Completion, Conflict, Invalid, Message, PrefloopError, Run, RunKind
+from store.rows import (
+    RUN_KINDS,
+    Completion,
+    Conflict,
+    Invalid,
+    Message,
+    PrefloopError,
+    Run,
+    RunKind,
+)
 from train import gate
 from train.policy.adapters import publish, read_shapes
 from train.policy.client import Sampling
@@ -34,15 +44,23 @@ class LoopConfig:
 
 
 def is_due(picks: int, minutes_since: float, config: LoopConfig) -> bool:
-    """Whether an automatic round starts now. `minutes_since` counts from the last round or the start of the app."""
+    """Whether an automatic round starts now. `minutes_since` counts from the last round or the
+    start of the app."""
     if config.every_picks and picks >= config.every_picks:
         return True
     return bool(config.every_minutes) and picks > 0 and minutes_since >= config.every_minutes
 
 
 class TrainLoop:
-    def __init__(self, store: Store, registry: PolicyRegistry, trainer: Trainer, config: LoopConfig,
-                 gate_config: gate.GateConfig, on_champion: Callable[[], None]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        store: Store,
+        registry: PolicyRegistry,
+        trainer: Trainer,
+        config: LoopConfig,
+        gate_config: gate.GateConfig,
+        on_champion: Callable[[], None],
+    ) -> None:
         self.store, self.registry, self.trainer, self.config = store, registry, trainer, config
         self.gate_config, self.on_champion = gate_config, on_champion
         self._wake = threading.Event()
@@ -60,19 +78,27 @@ class TrainLoop:
         if self._thread.is_alive():
             self._thread.join()
 
-    def request(self, kind: RunKind, user_id: str | None, settings: dict[str, Any] | None = None) -> str:
-        """Queue a run. Raises Invalid for an unknown kind or setting, Conflict when the same kind is waiting already."""
+    def request(
+        self, kind: RunKind, user_id: str | None, settings: dict[str, Any] | None = None
+    ) -> str:
+        """Queue a run. Raises Invalid for an unknown kind or setting, Conflict when the same kind
+        is waiting already."""
         if kind not in RUN_KINDS:
             raise Invalid(f"Unknown kind of run {kind!r}: choose {', '.join(RUN_KINDS)}.")
         self.trainer.resolve(kind, settings or {})
-        if any(run.kind == kind and run.parent_run_id is None for run in runs.unfinished(self.store)):
-            raise Conflict(f"A {kind} run is waiting or running already. Wait for it, or cancel it.")
+        if any(
+            run.kind == kind and run.parent_run_id is None for run in runs.unfinished(self.store)
+        ):
+            raise Conflict(
+                f"A {kind} run is waiting or running already. Wait for it, or cancel it."
+            )
         run_id = runs.add(self.store, kind, {"settings": settings or {}}, user_id)
         self._wake.set()
         return run_id
 
     def cancel(self, run_id: str) -> None:
-        """A waiting run is cancelled at once, a running one after its current step. Raises NotFound, Conflict."""
+        """A waiting run is cancelled at once, a running one after its current step. Raises
+        NotFound, Conflict."""
         run = runs.get(self.store, run_id)
         if run.status in runs.FINAL:
             raise Conflict(f"{run_id} is {run.status} already.")
@@ -106,7 +132,11 @@ class TrainLoop:
             self._end(run, "failed", str(reason))
         except Exception as error:  # a bug must not stop the loop, and must be seen
             log.exception("%s failed", run.run_id)
-            self._end(run, "failed", f"Unexpected {type(error).__name__}: {error}. The app's log has the details.")
+            self._end(
+                run,
+                "failed",
+                f"Unexpected {type(error).__name__}: {error}. The app's log has the details.",
+            )
         finally:
             if run.kind == "round":
                 self._last_round = time.monotonic()
@@ -121,8 +151,14 @@ class TrainLoop:
     def _dpo_run(self, run: Run) -> None:
         metrics = self._train(run, "dpo", run.run_id, self.trainer.freeze(run.run_id), finish=False)
         policy_id = self._publish(run, run.run_id)
-        runs.mark(self.store, run.run_id, "done", policy_id=policy_id, metrics=metrics,
-                  reason=f"{policy_id} is a candidate; promote it to let it serve.")  # fmt: skip
+        runs.mark(
+            self.store,
+            run.run_id,
+            "done",
+            policy_id=policy_id,
+            metrics=metrics,
+            reason=f"{policy_id} is a candidate; promote it to let it serve.",
+        )
 
     def _round(self, run: Run) -> None:
         snapshot = self.trainer.freeze(run.run_id)
@@ -141,8 +177,15 @@ class TrainLoop:
             policies.decide(self.store, policy_id, "reject", verdict.reason)
             self.registry.server.unload(policy_id)
         metrics = results["dpo"] | {"reward_model": results["rm"], "gate": verdict.as_dict()}
-        runs.mark(self.store, run.run_id, "done", reason=verdict.reason, policy_id=policy_id, metrics=metrics,
-                  verdict="promoted" if verdict.promoted else "rejected")  # fmt: skip
+        runs.mark(
+            self.store,
+            run.run_id,
+            "done",
+            reason=verdict.reason,
+            policy_id=policy_id,
+            metrics=metrics,
+            verdict="promoted" if verdict.promoted else "rejected",
+        )
         log.info("%s: %s %s", run.run_id, policy_id, verdict.reason)
 
     def _child(self, run: Run, part: Part) -> Run:
@@ -161,10 +204,14 @@ class TrainLoop:
             self._end(child, "failed", str(reason))
             raise
 
-    def _train(self, run: Run, part: Part, data_of: str, snapshot: Any, finish: bool = True) -> dict[str, Any]:
+    def _train(
+        self, run: Run, part: Part, data_of: str, snapshot: Any, finish: bool = True
+    ) -> dict[str, Any]:
         champion = policies.champion(self.store)
         settings = settings_for(part, run.kind, run.config["settings"])
-        metrics = self.trainer.train(run, part, snapshot, settings, champion.policy_id if champion else None)
+        metrics = self.trainer.train(
+            run, part, snapshot, settings, champion.policy_id if champion else None
+        )
         if finish:
             runs.mark(self.store, run.run_id, "done", metrics=metrics)
         return metrics
@@ -178,9 +225,14 @@ class TrainLoop:
         path, sha256 = publish(adapter, folder, policy_id, read_shapes(folder), rank)
         champion = policies.champion(self.store)
         policies.add(
-            self.store, policy_id, parent=champion.policy_id if champion else None, run_id=run.run_id,
-            base_model=self.registry.server.base.name, adapter_path=f"policies/{path.name}", adapter_sha256=sha256,
-        )  # fmt: skip
+            self.store,
+            policy_id,
+            parent=champion.policy_id if champion else None,
+            run_id=run.run_id,
+            base_model=self.registry.server.base.name,
+            adapter_path=f"policies/{path.name}",
+            adapter_sha256=sha256,
+        )
         return policy_id
 
     def _judge(self, policy_id: str, metrics: dict[str, Any]) -> gate.Verdict:
@@ -188,7 +240,10 @@ class TrainLoop:
         self.registry.load(policy_id)
         champion = policies.champion(self.store)
         assert champion is not None
-        asked = [prompt.messages for prompt in prompts.least_sampled(self.store, policy_id, self.config.probes)]
+        asked = [
+            prompt.messages
+            for prompt in prompts.least_sampled(self.store, policy_id, self.config.probes)
+        ]
         mine, theirs = self._answers(policy_id, asked), self._answers(champion.policy_id, asked)
         return gate.judge(metrics["accuracy"], metrics["rows_eval"], mine, theirs, self.gate_config)
 
@@ -197,5 +252,7 @@ class TrainLoop:
         return [
             completion
             for seed, messages in enumerate(asked)
-            for completion in client.sample(policy_id, messages, n=1, seed=seed, sampling=sampling).completions
+            for completion in client.sample(
+                policy_id, messages, n=1, seed=seed, sampling=sampling
+            ).completions
         ]

@@ -1,6 +1,7 @@
 """Training settings, and defaults by the size of the model and the number of picks. Pure; no torch.
 
-Sizes matter: a 2 M model hardly moves below a learning rate of 1e-3 and wants several epochs; a 7B model wants 2e-5
+Sizes matter: a 2 M model hardly moves below a learning rate of 1e-3 and wants several epochs; a 7B
+model wants 2e-5
 and one (own measurements in CHANGELOG's first entry; TRL's and Llama 3's recipes for the large end, arXiv 2407.21783).
 """
 
@@ -48,7 +49,12 @@ def dpo_preset(parameters: int, pairs: int, context: int = 1024) -> DpoSettings:
     base = DpoSettings(max_length=context)
     if parameters < TINY:
         return replace(
-            base, learning_rate=1e-3, epochs=tiny_epochs(pairs), batch=16, accumulate=1, gradient_checkpointing=False
+            base,
+            learning_rate=1e-3,
+            epochs=tiny_epochs(pairs),
+            batch=16,
+            accumulate=1,
+            gradient_checkpointing=False,
         )
     if pairs < 1000:
         return replace(base, epochs=2, beta=0.3 if pairs < 500 else 0.1)
@@ -59,7 +65,14 @@ def reward_preset(parameters: int, pairs: int, context: int = 1024) -> RewardSet
     base = RewardSettings(max_length=context)
     if parameters < TINY:
         epochs = min(4, tiny_epochs(pairs))
-        return replace(base, learning_rate=1e-3, epochs=epochs, batch=16, accumulate=1, gradient_checkpointing=False)
+        return replace(
+            base,
+            learning_rate=1e-3,
+            epochs=epochs,
+            batch=16,
+            accumulate=1,
+            gradient_checkpointing=False,
+        )
     return base
 
 

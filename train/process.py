@@ -1,4 +1,5 @@
-"""A child process of the app: own group, own log, and no orphan whichever side is killed (see child.py)."""
+"""A child process of the app: own group, own log, and no orphan whichever side is killed (see
+child.py)."""
 
 from __future__ import annotations
 
@@ -15,15 +16,20 @@ from train import child
 class ChildProcess:
     """Started at once; `stop()` ends the whole group. Standard output and errors go to `log`."""
 
-    def __init__(self, command: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, command: Sequence[str], log: Path, env: Mapping[str, str] | None = None
+    ) -> None:
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
         with open(log, "ab") as out:
             self._guardian = subprocess.Popen(
                 [sys.executable, "-S", child.__file__, "--", *command],
-                stdin=subprocess.PIPE, stdout=out, stderr=subprocess.STDOUT,
-                env={**os.environ, **(env or {})}, start_new_session=True,
-            )  # fmt: skip
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **(env or {})},
+                start_new_session=True,
+            )
 
     @property
     def pid(self) -> int:
@@ -31,7 +37,8 @@ class ChildProcess:
         return self._guardian.pid
 
     def poll(self) -> int | None:
-        """The exit code, or None while it runs. What a killed guardian left behind is ended here."""
+        """The exit code, or None while it runs. What a killed guardian left behind is ended
+        here."""
         code = self._guardian.poll()
         if code is not None and code < 0:
             self._kill_group()

@@ -1,6 +1,7 @@
 """What both training scripts share: the quantised base, LoRA, rows that fit, callbacks.
 
-Each fix is for a fault measured on these versions: nf4 repacking on CPU, adapters forced to bf16, hidden NaN.
+Each fix is for a fault measured on these versions: nf4 repacking on CPU, adapters forced to bf16,
+hidden NaN.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from transformers import BitsAndBytesConfig, PreTrainedTokenizerBase, TrainerCal
 
 from train.run_folder import RunFolder
 
-# On CPUs with AVX512-BF16 an evaluation repacks 4-bit weights and nothing unpacks them for training: gradients vanish
+# On CPUs with AVX512-BF16 an evaluation repacks 4-bit weights and nothing unpacks them for
+# training: gradients vanish
 # silently. Packing gains nothing, so it is off. Must happen before any model is loaded.
 bnb_modules.has_avx512bf16 = lambda: False
 
@@ -46,7 +48,13 @@ def base_arguments(quantization: str) -> dict[str, Any]:
 
 def lora(rank: int, task: str) -> LoraConfig:
     head = ["score"] if task == "SEQ_CLS" else None
-    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type=task, modules_to_save=head)
+    return LoraConfig(
+        r=rank,
+        lora_alpha=2 * rank,
+        target_modules="all-linear",
+        task_type=task,
+        modules_to_save=head,
+    )
 
 
 def trainer_arguments(settings: Any, run: RunFolder, steps: int) -> dict[str, Any]:
@@ -73,7 +81,8 @@ def trainer_arguments(settings: Any, run: RunFolder, steps: int) -> dict[str, An
 
 
 def keep_adapters_in_fp32(model: torch.nn.Module) -> None:
-    """TRL casts QLoRA adapters to bf16, where small AdamW steps vanish. Costs about 0.4 GB for 7B at rank 16."""
+    """TRL casts QLoRA adapters to bf16, where small AdamW steps vanish. Costs about 0.4 GB for 7B
+    at rank 16."""
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
@@ -84,7 +93,8 @@ def load_rows(
 ) -> tuple[datasets.Dataset, datasets.Dataset, dict[str, int]]:
     """Train and eval rows of {prompt, chosen, rejected} that fit, and how many did not.
 
-    A cut answer loses its end token and a cut prompt its question, so long rows are left out, not cut.
+    A cut answer loses its end token and a cut prompt its question, so long rows are left out, not
+    cut.
     """
     kept, counts = {}, {"rows_too_long": 0}
     for split in ("train", "eval"):
@@ -94,12 +104,20 @@ def load_rows(
         fitting = rows.filter(lambda row: _length(tokenizer, row) <= max_length)
         counts["rows_too_long"] += len(rows) - len(fitting)
         kept[split] = fitting
-    return kept["train"], kept["eval"], counts | {"rows_train": len(kept["train"]), "rows_eval": len(kept["eval"])}
+    return (
+        kept["train"],
+        kept["eval"],
+        counts | {"rows_train": len(kept["train"]), "rows_eval": len(kept["eval"])},
+    )
 
 
 def _length(tokenizer: PreTrainedTokenizerBase, row: dict[str, Any]) -> int:
     return max(
-        len(tokenizer.apply_chat_template(row["prompt"] + row[side], tokenize=True, return_dict=False))
+        len(
+            tokenizer.apply_chat_template(
+                row["prompt"] + row[side], tokenize=True, return_dict=False
+            )
+        )
         for side in ("chosen", "rejected")
     )
 
@@ -135,10 +153,14 @@ def save_adapter(trainer: Any, folder: Path) -> None:
 class StopOnNaN(TrainerCallback):  # type: ignore[misc]
     """A loss or gradient that is not finite ends the run before bad weights can be saved."""
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
         for key in ("loss", "grad_norm"):
             if key in (logs or {}) and not math.isfinite(float((logs or {})[key])):
-                raise FloatingPointError(f"{key} is not finite at step {state.global_step}; lower the learning rate")
+                raise FloatingPointError(
+                    f"{key} is not finite at step {state.global_step}; lower the learning rate"
+                )
 
 
 class StopWhenAsked(TrainerCallback):  # type: ignore[misc]
@@ -151,12 +173,23 @@ class StopWhenAsked(TrainerCallback):  # type: ignore[misc]
 
 
 NAMES = {
-    "loss": "loss", "grad_norm": "grad_norm", "learning_rate": "learning_rate", "num_tokens": "tokens",
-    "rewards/accuracies": "accuracy", "accuracy": "accuracy", "rewards/margins": "margin", "margin": "margin",
-    "rewards/chosen": "reward_chosen", "rewards/rejected": "reward_rejected", "logps/chosen": "logps_chosen",
-    "eval_loss": "eval_loss", "eval_rewards/accuracies": "eval_accuracy", "eval_accuracy": "eval_accuracy",
-    "eval_rewards/margins": "eval_margin", "eval_margin": "eval_margin",
-}  # fmt: skip
+    "loss": "loss",
+    "grad_norm": "grad_norm",
+    "learning_rate": "learning_rate",
+    "num_tokens": "tokens",
+    "rewards/accuracies": "accuracy",
+    "accuracy": "accuracy",
+    "rewards/margins": "margin",
+    "margin": "margin",
+    "rewards/chosen": "reward_chosen",
+    "rewards/rejected": "reward_rejected",
+    "logps/chosen": "logps_chosen",
+    "eval_loss": "eval_loss",
+    "eval_rewards/accuracies": "eval_accuracy",
+    "eval_accuracy": "eval_accuracy",
+    "eval_rewards/margins": "eval_margin",
+    "eval_margin": "eval_margin",
+}
 
 
 class Progress(TrainerCallback):  # type: ignore[misc]
@@ -165,12 +198,18 @@ class Progress(TrainerCallback):  # type: ignore[misc]
     def __init__(self, run: RunFolder, clock: Callable[[], float] = time.monotonic) -> None:
         self.run, self.clock, self.start = run, clock, clock()
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
         line: dict[str, Any] = {NAMES[k]: float(v) for k, v in (logs or {}).items() if k in NAMES}
         if not line:
             return
         seconds = self.clock() - self.start
-        line |= {"step": state.global_step, "max_steps": state.max_steps, "seconds": round(seconds, 2)}
+        line |= {
+            "step": state.global_step,
+            "max_steps": state.max_steps,
+            "seconds": round(seconds, 2),
+        }
         if line.get("tokens"):
             line["tokens_per_second"] = round(line["tokens"] / max(seconds, 1e-9), 1)
         line["memory_mb"] = round(memory_bytes() / 2**20)

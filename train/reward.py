@@ -2,7 +2,8 @@
 
     python -m train.reward RUN_DIR
 
-Bradley-Terry loss through TRL's RewardTrainer on a sequence-classification head over the nf4 base; rewards are centred
+Bradley-Terry loss through TRL's RewardTrainer on a sequence-classification head over the nf4 base;
+rewards are centred
 (Eisenstein et al. 2023, arXiv 2312.09244). Held-out accuracy is the share of pairs whose chosen side scores higher.
 Left out here: margins from strength, ensembles, calibration.
 """
@@ -42,7 +43,10 @@ def main(run: RunFolder) -> dict[str, float]:
     enough_rows(counts)
     held_out, eval_batch = full_batches(held_out, settings.batch)
     base = AutoModelForSequenceClassification.from_pretrained(
-        config["base"], num_labels=1, pad_token_id=tokenizer.pad_token_id, **base_arguments(config["quantization"])
+        config["base"],
+        num_labels=1,
+        pad_token_id=tokenizer.pad_token_id,
+        **base_arguments(config["quantization"]),
     )
     arguments = RewardConfig(
         **trainer_arguments(settings, run, steps_of(len(train), settings)),
@@ -65,9 +69,13 @@ def main(run: RunFolder) -> dict[str, float]:
     accuracy = float(scores["eval_accuracy"])
     low, high = wilson(accuracy, len(held_out))
     return counts | {
-        "rows_eval": len(held_out), "accuracy": accuracy, "accuracy_low": low, "accuracy_high": high,
-        "eval_loss": float(scores["eval_loss"]), "margin": float(scores["eval_margin"]),
-    }  # fmt: skip
+        "rows_eval": len(held_out),
+        "accuracy": accuracy,
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "eval_loss": float(scores["eval_loss"]),
+        "margin": float(scores["eval_margin"]),
+    }
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The run folder: the only channel between the app and a training process. Standard library only.
 
-config.json and data/ are frozen before the process starts; progress.jsonl grows; result.json is written whole; DONE,
+config.json and data/ are frozen before the process starts; progress.jsonl grows; result.json is
+written whole; DONE,
 FAILED or CANCELLED comes last, and readers trust nothing before one of them exists.
 """
 
@@ -57,13 +58,20 @@ class RunFolder:
         return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
     def finish(self, metrics: dict[str, Any]) -> None:
-        hashes = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(self.adapter.glob("*"))}
-        _write_whole(self.path / "result.json", json.dumps({"metrics": metrics, "sha256": hashes}, indent=1))
+        hashes = {
+            p.name: hashlib.sha256(p.read_bytes()).hexdigest()
+            for p in sorted(self.adapter.glob("*"))
+        }
+        _write_whole(
+            self.path / "result.json", json.dumps({"metrics": metrics, "sha256": hashes}, indent=1)
+        )
         self.end("DONE", "")
 
     def metrics(self) -> dict[str, Any]:
         """Of a run that is DONE."""
-        metrics: dict[str, Any] = json.loads((self.path / "result.json").read_text(encoding="utf-8"))["metrics"]
+        metrics: dict[str, Any] = json.loads(
+            (self.path / "result.json").read_text(encoding="utf-8")
+        )["metrics"]
         return metrics
 
     def end(self, how: Ending, reason: str) -> None:

@@ -48,7 +48,9 @@ class RunCancelled(PrefloopError):
 class Trainer:
     """Owns at most one training process. `stop()` ends it."""
 
-    def __init__(self, store: Store, base: BaseModel, config: TrainConfig, policy: PolicyConfig) -> None:
+    def __init__(
+        self, store: Store, base: BaseModel, config: TrainConfig, policy: PolicyConfig
+    ) -> None:
         self.store, self.base, self.config, self.policy = store, base, config, policy
         self.stopping = threading.Event()
         self._cancelled: set[str] = set()
@@ -63,13 +65,19 @@ class Trainer:
         """Raises Invalid when a setting does not exist or has the wrong type."""
         for part in parts_of(kind):
             self._settings(part, settings_for(part, kind, settings), pairs=100)
-        strangers = set(settings) - {k for part in parts_of(kind) for k in settings if _belongs(k, part, kind)}
+        strangers = set(settings) - {
+            k for part in parts_of(kind) for k in settings if _belongs(k, part, kind)
+        }
         if strangers:
-            raise RunFailed(f"Unknown setting {min(strangers)!r}: write rm.NAME=VALUE or dpo.NAME=VALUE.")
+            raise RunFailed(
+                f"Unknown setting {min(strangers)!r}: write rm.NAME=VALUE or dpo.NAME=VALUE."
+            )
 
     def freeze(self, run_id: str) -> snapshots.Snapshot:
         folder = self.folder(run_id)
-        return snapshots.freeze(self.store, run_id, folder.data, self.config.sources, self.config.seed)
+        return snapshots.freeze(
+            self.store, run_id, folder.data, self.config.sources, self.config.seed
+        )
 
     def share_data(self, source: str, target: str) -> None:
         """Give a part of a round the round's frozen files: hard links, the same bytes."""
@@ -78,26 +86,46 @@ class Trainer:
         for file in self.folder(source).data.glob("*.parquet"):
             os.link(file, folder / file.name)
 
-    def train(self, run: Run, part: Part, snapshot: snapshots.Snapshot, settings: dict[str, Any],
-              parent_policy: str | None) -> dict[str, Any]:  # fmt: skip
+    def train(
+        self,
+        run: Run,
+        part: Part,
+        snapshot: snapshots.Snapshot,
+        settings: dict[str, Any],
+        parent_policy: str | None,
+    ) -> dict[str, Any]:
         """Run the script to its end. Returns its metrics; raises RunFailed or RunCancelled."""
         folder = self.folder(run.run_id)
         resolved = self._settings(part, settings, snapshot.rows_train)
-        folder.freeze({
-            "run_id": run.run_id, "kind": part, "base": str(self.base.path), "base_name": self.base.name,
-            "quantization": self.policy.quantization, "parent_policy": parent_policy, "seed": resolved.seed,
-            "settings": asdict(resolved),
-            "data": {"sha256": snapshot.sha256, "rows_train": snapshot.rows_train, "rows_eval": snapshot.rows_eval,
-                     "picks": snapshot.counts},
-            "versions": {name: version(name) for name in LIBRARIES},
-        })  # fmt: skip
+        folder.freeze(
+            {
+                "run_id": run.run_id,
+                "kind": part,
+                "base": str(self.base.path),
+                "base_name": self.base.name,
+                "quantization": self.policy.quantization,
+                "parent_policy": parent_policy,
+                "seed": resolved.seed,
+                "settings": asdict(resolved),
+                "data": {
+                    "sha256": snapshot.sha256,
+                    "rows_train": snapshot.rows_train,
+                    "rows_eval": snapshot.rows_eval,
+                    "picks": snapshot.counts,
+                },
+                "versions": {name: version(name) for name in LIBRARIES},
+            }
+        )
         process = ChildProcess(self._command(part, folder), folder.log, self._environment())
         try:
             self._wait(process, run, folder)
         finally:
             process.stop()
         metrics = outcome(folder, process)
-        return metrics | {"rows_identical": snapshot.counts.get("identical", 0), "picks": snapshot.counts}
+        return metrics | {
+            "rows_identical": snapshot.counts.get("identical", 0),
+            "picks": snapshot.counts,
+        }
 
     def _wait(self, process: ChildProcess, run: Run, folder: RunFolder) -> None:
         waited = 0.0
@@ -116,24 +144,44 @@ class Trainer:
         return override(resolved, {"seed": self.config.seed} | changes)
 
     def _command(self, part: Part, folder: RunFolder) -> list[str]:
-        return ["nice", "-n", str(self.config.nice), sys.executable, "-m", MODULES[part], str(folder.path)]
+        return [
+            "nice",
+            "-n",
+            str(self.config.nice),
+            sys.executable,
+            "-m",
+            MODULES[part],
+            str(folder.path),
+        ]
 
     def _environment(self) -> dict[str, str]:
         root = str(Path(train.__file__).parent.parent)
         path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
         return {
-            "OMP_NUM_THREADS": str(self.config.threads), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false",
-            "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
-        }  # fmt: skip
+            "OMP_NUM_THREADS": str(self.config.threads),
+            "HF_HUB_OFFLINE": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "PYTHONPATH": path,
+            "PYTHONUNBUFFERED": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+        }
 
 
 def outcome(folder: RunFolder, process: ChildProcess) -> dict[str, Any]:
-    """The metrics of a run that is DONE; raises RunFailed or RunCancelled with the reason otherwise."""
+    """The metrics of a run that is DONE; raises RunFailed or RunCancelled with the reason
+    otherwise."""
     ending = folder.ending()
     if ending is None:
         code = process.poll()
-        how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
-        reason = f"The training process {how} before it finished; the end of its log is in {folder.log}."
+        how = (
+            f"was killed by signal {-code}"
+            if code is not None and code < 0
+            else f"ended with exit code {code}"
+        )
+        reason = (
+            f"The training process {how} before it finished; the end of its log is in {folder.log}."
+        )
         folder.end("FAILED", reason)
         raise RunFailed(reason)
     how_ended, reason = ending
@@ -152,7 +200,11 @@ def parts_of(kind: RunKind) -> tuple[Part, ...]:
 
 def settings_for(part: Part, kind: RunKind, settings: dict[str, Any]) -> dict[str, Any]:
     """The settings meant for one part: `dpo.beta=0.2`, or plain `beta=0.2` outside a round."""
-    return {key.removeprefix(f"{part}."): value for key, value in settings.items() if _belongs(key, part, kind)}
+    return {
+        key.removeprefix(f"{part}."): value
+        for key, value in settings.items()
+        if _belongs(key, part, kind)
+    }
 
 
 def _belongs(key: str, part: Part, kind: RunKind) -> bool:
@@ -160,10 +212,13 @@ def _belongs(key: str, part: Part, kind: RunKind) -> bool:
 
 
 def reconcile(store: Store) -> list[str]:
-    """After a restart: runs that say "running" have no process any more (the guardian ended it). Mark them failed."""
+    """After a restart: runs that say "running" have no process any more (the guardian ended it).
+    Mark them failed."""
     lost = [run for run in runs.unfinished(store) if run.status == "running"]
     for run in lost:
-        runs.mark(store, run.run_id, "failed", reason="The app ended while it ran. Start the run again.")
+        runs.mark(
+            store, run.run_id, "failed", reason="The app ended while it ran. Start the run again."
+        )
         folder = RunFolder(store.data_dir / "runs" / run.run_id)
         if folder.path.exists() and folder.ending() is None:
             folder.end("FAILED", "The app ended while it ran.")

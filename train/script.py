@@ -1,4 +1,5 @@
-"""How a training script ends: result and DONE, or one sentence in FAILED, or CANCELLED. Standard library only."""
+"""How a training script ends: result and DONE, or one sentence in FAILED, or CANCELLED. Standard
+library only."""
 
 from __future__ import annotations
 
@@ -36,7 +37,9 @@ def reason(error: Exception) -> str:
     if isinstance(error, PrefloopError | FloatingPointError):
         return str(error)
     if type(error).__name__ == "OutOfMemoryError":
-        return "The device ran out of memory. Lower batch and raise accumulate, or lower max_length."
+        return (
+            "The device ran out of memory. Lower batch and raise accumulate, or lower max_length."
+        )
     first = (str(error).splitlines() or [""])[0]
     return f"{type(error).__name__}: {first} (details in log.txt)"
 

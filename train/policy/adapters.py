@@ -1,6 +1,8 @@
-"""Adapters as files: check one against the base, publish it once under an immutable name. Never imports torch.
+"""Adapters as files: check one against the base, publish it once under an immutable name. Never
+imports torch.
 
-vLLM accepts an adapter of the wrong shape or with NaN weights and then serves nonsense, to other adapters too
+vLLM accepts an adapter of the wrong shape or with NaN weights and then serves nonsense, to other
+adapters too
 (vllm issue #42125 and the traps of our own measurements), so nothing reaches it unchecked.
 """
 
@@ -21,15 +23,22 @@ from store.rows import PrefloopError
 FILES = ("adapter_config.json", "adapter_model.safetensors")
 MANIFEST = "manifest.json"
 SHAPES = "linear_shapes.json"  # in the policies folder: {module name of the base: [rows, columns]}
-DTYPES: dict[str, tuple[Any, int]] = {"F32": (np.float32, 4), "F16": (np.float16, 2), "BF16": (np.uint16, 2)}
+DTYPES: dict[str, tuple[Any, int]] = {
+    "F32": (np.float32, 4),
+    "F16": (np.float16, 2),
+    "BF16": (np.uint16, 2),
+}
 
 
 class BadAdapter(PrefloopError):
     """The adapter must not be served; the message names the first problems."""
 
 
-def publish(source: Path, policies: Path, policy_id: str, shapes: dict[str, list[int]], max_rank: int) -> tuple[Path, str]:
-    """Check `source`, copy it to `policies/policy_id` with a manifest, durable and whole or not at all.
+def publish(
+    source: Path, policies: Path, policy_id: str, shapes: dict[str, list[int]], max_rank: int
+) -> tuple[Path, str]:
+    """Check `source`, copy it to `policies/policy_id` with a manifest, durable and whole or not at
+    all.
 
     Returns the folder and the sha256 over its files. Raises BadAdapter.
     """
@@ -61,7 +70,9 @@ def verify(folder: Path, expected: str) -> None:
     """The published files are still those that were published. Raises BadAdapter."""
     sums = {name: _sha256(folder / name) for name in FILES if (folder / name).is_file()}
     if digest(sums) != expected:
-        raise BadAdapter(f"The files of {folder.name} have changed since it was published. Restore them from a backup.")
+        raise BadAdapter(
+            f"The files of {folder.name} have changed since it was published. Restore them from a backup."
+        )
 
 
 def digest(sums: dict[str, str]) -> str:
@@ -103,8 +114,12 @@ def config_problems(config: dict[str, Any], max_rank: int) -> Iterator[str]:
         yield "it trains biases"
 
 
-def tensor_problems(key: str, tensor: np.ndarray[Any, Any], shapes: dict[str, list[int]], rank: int) -> Iterator[str]:
-    module, _, part = key.removeprefix("base_model.model.").removesuffix(".weight").rpartition(".lora_")
+def tensor_problems(
+    key: str, tensor: np.ndarray[Any, Any], shapes: dict[str, list[int]], rank: int
+) -> Iterator[str]:
+    module, _, part = (
+        key.removeprefix("base_model.model.").removesuffix(".weight").rpartition(".lora_")
+    )
     if module not in shapes or part not in ("A", "B"):
         yield f"the base has no place for {key}"
         return

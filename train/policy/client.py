@@ -1,6 +1,7 @@
 """Talk to vLLM's OpenAI server: sample, load and unload adapters, health.
 
-Every request names its policy: the base name is never asked for, because on CPU a base request that shares a batch
+Every request names its policy: the base name is never asked for, because on CPU a base request
+that shares a batch
 with adapters can get the adapter of the last slot. The all-zero adapter policy-000000 is the base.
 """
 
@@ -53,12 +54,18 @@ class PolicyClient:
     def over_socket(cls, socket: Path) -> PolicyClient:
         limits = httpx.Limits(max_connections=64)
         transport = httpx.HTTPTransport(uds=str(socket), limits=limits)
-        return cls(httpx.Client(transport=transport, base_url="http://policy", timeout=httpx.Timeout(120, connect=5)))
+        return cls(
+            httpx.Client(
+                transport=transport, base_url="http://policy", timeout=httpx.Timeout(120, connect=5)
+            )
+        )
 
     @classmethod
     def over_url(cls, url: str, api_key: str | None) -> PolicyClient:
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        return cls(httpx.Client(base_url=url, headers=headers, timeout=httpx.Timeout(120, connect=5)))
+        return cls(
+            httpx.Client(base_url=url, headers=headers, timeout=httpx.Timeout(120, connect=5))
+        )
 
     def close(self) -> None:
         self._http.close()
@@ -89,15 +96,23 @@ class PolicyClient:
         if answer.status_code not in (200, 404):  # 404: it is gone already
             raise AdapterRefused(f"vLLM did not unload {name}: {_message(answer)}")
 
-    def sample(self, policy_id: str, messages: Sequence[Message], *, n: int, seed: int, sampling: Sampling) -> Sampled:
-        """n completions from one request, so all from one policy; completion i has the seed `seed + i`.
+    def sample(
+        self, policy_id: str, messages: Sequence[Message], *, n: int, seed: int, sampling: Sampling
+    ) -> Sampled:
+        """n completions from one request, so all from one policy; completion i has the seed `seed
+        + i`.
 
-        Raises GenerationFailed unless every completion is whole and its log-probabilities are finite.
+        Raises GenerationFailed unless every completion is whole and its log-probabilities are
+        finite.
         """
         body: dict[str, Any] = sampling.as_dict() | {
-            "model": policy_id, "messages": list(messages), "n": n, "seed": seed,
-            "logprobs": True, "return_token_ids": True,
-        }  # fmt: skip
+            "model": policy_id,
+            "messages": list(messages),
+            "n": n,
+            "seed": seed,
+            "logprobs": True,
+            "return_token_ids": True,
+        }
         answer = self._post_or_get("POST", "/v1/chat/completions", body)
         choices = sorted(answer["choices"], key=lambda choice: choice["index"])
         completions = [_completion(choice, policy_id, seed, sampling) for choice in choices]
@@ -106,22 +121,31 @@ class PolicyClient:
         return Sampled(answer.get("prompt_token_ids") or [], completions)
 
     def probe(self, policy_id: str) -> None:
-        """One token with its log-probability: proves that the engine computes. Raises GenerationFailed."""
+        """One token with its log-probability: proves that the engine computes. Raises
+        GenerationFailed."""
         one = Sampling(temperature=0.0, max_tokens=1)
         self.sample(policy_id, [{"role": "user", "content": "Hello"}], n=1, seed=0, sampling=one)
 
-    def _post_or_get(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    def _post_or_get(
+        self, method: str, path: str, body: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         try:
             answer = self._http.request(method, path, json=body)
         except httpx.HTTPError as error:
-            raise GenerationFailed(f"The policy server does not answer ({type(error).__name__}).") from error
+            raise GenerationFailed(
+                f"The policy server does not answer ({type(error).__name__})."
+            ) from error
         if answer.status_code != 200:
-            raise GenerationFailed(f"The policy server answered {answer.status_code}: {_message(answer)}")
+            raise GenerationFailed(
+                f"The policy server answered {answer.status_code}: {_message(answer)}"
+            )
         result: dict[str, Any] = answer.json()
         return result
 
 
-def _completion(choice: dict[str, Any], policy_id: str, seed: int, sampling: Sampling) -> Completion:
+def _completion(
+    choice: dict[str, Any], policy_id: str, seed: int, sampling: Sampling
+) -> Completion:
     if choice.get("finish_reason") not in FINISHED:
         raise GenerationFailed(f"A completion ended early ({choice.get('finish_reason')}).")
     tokens = (choice.get("logprobs") or {}).get("content") or []
@@ -129,10 +153,15 @@ def _completion(choice: dict[str, Any], policy_id: str, seed: int, sampling: Sam
     if not tokens or not math.isfinite(total):
         raise GenerationFailed("A completion came without finite log-probabilities.")
     return Completion(
-        text=choice["message"].get("content") or "", token_ids=choice.get("token_ids") or [],
-        logprob_sum=total, logprob_count=len(tokens), finish_reason=choice["finish_reason"],
-        policy_id=policy_id, seed=seed + choice["index"], sampling=sampling.as_dict(),
-    )  # fmt: skip
+        text=choice["message"].get("content") or "",
+        token_ids=choice.get("token_ids") or [],
+        logprob_sum=total,
+        logprob_count=len(tokens),
+        finish_reason=choice["finish_reason"],
+        policy_id=policy_id,
+        seed=seed + choice["index"],
+        sampling=sampling.as_dict(),
+    )
 
 
 def _message(answer: httpx.Response) -> str:

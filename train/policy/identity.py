@@ -2,7 +2,8 @@
 
     python -m train.policy.identity BASE_MODEL OUT_FOLDER RANK
 
-Also writes the shapes of the base's linear layers, against which the app checks each later adapter without torch.
+Also writes the shapes of the base's linear layers, against which the app checks each later adapter
+without torch.
 Nothing is loaded: the model is built on the meta device from its configuration.
 """
 
@@ -29,7 +30,9 @@ def main(base: Path, out: Path, rank: int) -> None:
         for name, module in bare.named_modules()
         if isinstance(module, torch.nn.Linear) and name != "lm_head"
     }
-    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    config = LoraConfig(
+        r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
     model = get_peft_model(bare, config)
     zeros = {name: torch.zeros(t.shape) for name, t in get_peft_model_state_dict(model).items()}
     out.mkdir(parents=True, exist_ok=True)

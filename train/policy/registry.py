@@ -1,4 +1,5 @@
-"""Policy versions that can be served: which one is champion, and its adapter in vLLM before anybody is sent to it."""
+"""Policy versions that can be served: which one is champion, and its adapter in vLLM before
+anybody is sent to it."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ class PolicyRegistry:
         self.store, self.server = store, server
 
     def prepare(self) -> None:
-        """Make policy-000000 at the first start, then register what must be served. Raises PrefloopError."""
+        """Make policy-000000 at the first start, then register what must be served. Raises
+        PrefloopError."""
         everyone = policies.everyone(self.store)
         if strangers := {p.base_model for p in everyone} - {self.server.base.name}:
             raise PrefloopError(
@@ -33,7 +35,9 @@ class PolicyRegistry:
         if not everyone:
             self._make_base_policy()
         past = [p for p in policies.everyone(self.store) if p.status == "retired"][:KEPT_LOADED]
-        for policy in {p.policy_id: p for p in (policies.champion(self.store), *past) if p}.values():
+        for policy in {
+            p.policy_id: p for p in (policies.champion(self.store), *past) if p
+        }.values():
             self.load(policy.policy_id)
         self.load(BASE_POLICY)
 
@@ -65,7 +69,9 @@ class PolicyRegistry:
         """Take a version out of use for good. Raises Conflict for the champion and the base."""
         policy = policies.get(self.store, policy_id)
         if policy.status == "champion" or policy_id == BASE_POLICY:
-            raise Conflict(f"{policy_id} is needed: promote another policy first, and the base always stays.")
+            raise Conflict(
+                f"{policy_id} is needed: promote another policy first, and the base always stays."
+            )
         policies.decide(self.store, policy_id, "retire", reason, user_id)
         self.server.unload(policy_id)
 
@@ -80,11 +86,22 @@ class PolicyRegistry:
             code = process.wait(600)
             process.stop()
             if code != 0:
-                raise PrefloopError(f"The base adapter could not be made; the end of {log}:\n{process.tail(5)}")
+                raise PrefloopError(
+                    f"The base adapter could not be made; the end of {log}:\n{process.tail(5)}"
+                )
             folder.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(folder / BASE_POLICY, ignore_errors=True)  # of a first start that was cut short
+            shutil.rmtree(
+                folder / BASE_POLICY, ignore_errors=True
+            )  # of a first start that was cut short
             shutil.copy2(made / SHAPES, folder / SHAPES)
             path, sha256 = publish(made, folder, BASE_POLICY, read_shapes(folder), rank)
-        policies.add(self.store, BASE_POLICY, parent=None, run_id=None, base_model=self.server.base.name,
-                     adapter_path=f"policies/{path.name}", adapter_sha256=sha256)  # fmt: skip
+        policies.add(
+            self.store,
+            BASE_POLICY,
+            parent=None,
+            run_id=None,
+            base_model=self.server.base.name,
+            adapter_path=f"policies/{path.name}",
+            adapter_sha256=sha256,
+        )
         policies.decide(self.store, BASE_POLICY, "promote", "The base model, to start from.")

@@ -1,7 +1,10 @@
-"""The policy server: vLLM as a child, or an external one by URL. Supervised: health, restart, replay of adapters.
+"""The policy server: vLLM as a child, or an external one by URL. Supervised: health, restart,
+replay of adapters.
 
-One thread owns the child. It starts it, waits for health, loads every registered adapter again, probes one token with
-log-probabilities, and only then calls the server up. It starts over, with growing pauses, whenever the process ends
+One thread owns the child. It starts it, waits for health, loads every registered adapter again,
+probes one token with
+log-probabilities, and only then calls the server up. It starts over, with growing pauses, whenever
+the process ends
 or stops answering.
 """
 
@@ -54,7 +57,8 @@ LONGEST_PAUSE_S = 60.0
 
 
 class PolicyServer:
-    """`start()`, then `wait_up()`; `load()` keeps an adapter registered across restarts; `stop()` leaves nothing."""
+    """`start()`, then `wait_up()`; `load()` keeps an adapter registered across restarts; `stop()`
+    leaves nothing."""
 
     def __init__(self, config: PolicyConfig, base: BaseModel, log_path: Path) -> None:
         self.config, self.base, self.log_path = config, base, log_path
@@ -66,7 +70,9 @@ class PolicyServer:
         self._failure: str | None = None  # of the very first start: configuration, not bad luck
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._supervise, name="policy-server", daemon=True)
-        self._folder = Path(tempfile.mkdtemp(prefix="prefloop-"))  # mode 0700: the socket has no password
+        self._folder = Path(
+            tempfile.mkdtemp(prefix="prefloop-")
+        )  # mode 0700: the socket has no password
         self._socket = self._folder / "policy.sock"  # short: a socket path may have 107 bytes
         if config.url:
             self.client = PolicyClient.over_url(config.url, config.api_key or None)
@@ -90,10 +96,13 @@ class PolicyServer:
         with self._changed:
             self._changed.wait_for(lambda: self._state == "up" or self._failure, timeout_s)
         if self._state != "up":
-            raise ServerDown(self._failure or f"The policy server is not up after {timeout_s:.0f} s.")
+            raise ServerDown(
+                self._failure or f"The policy server is not up after {timeout_s:.0f} s."
+            )
 
     def load(self, policy_id: str, path: Path) -> None:
-        """Make a published adapter requestable, now and after every restart. Raises AdapterRefused."""
+        """Make a published adapter requestable, now and after every restart. Raises
+        AdapterRefused."""
         with self._registry:
             if self._registered.get(policy_id) == path:
                 return
@@ -126,7 +135,9 @@ class PolicyServer:
                     child.stop()
             if self._stopping.is_set():
                 break
-            pause = 1.0 if time.monotonic() - started > STABLE_S else min(LONGEST_PAUSE_S, pause * 2)
+            pause = (
+                1.0 if time.monotonic() - started > STABLE_S else min(LONGEST_PAUSE_S, pause * 2)
+            )
             self._set("down", f"{reason} It starts again in {pause:.0f} s.")
             log.warning("policy server: %s", reason)
             self._stopping.wait(pause)
@@ -139,7 +150,9 @@ class PolicyServer:
                 return ""
             reason = "The policy server did not come up."
             if self._failure is None:
-                self._set_failure(f"{reason} The end of its log ({self.log_path}):\n{tail(self.log_path)}")
+                self._set_failure(
+                    f"{reason} The end of its log ({self.log_path}):\n{tail(self.log_path)}"
+                )
             return reason
         try:
             self._replay()
@@ -158,7 +171,8 @@ class PolicyServer:
         return False
 
     def _replay(self) -> None:
-        """vLLM forgets its adapters when it ends. One that it refuses is dropped, so that the others serve on."""
+        """vLLM forgets its adapters when it ends. One that it refuses is dropped, so that the
+        others serve on."""
         with self._registry:
             present = self.client.adapters()
             for name, path in list(self._registered.items()):
@@ -196,7 +210,9 @@ class PolicyServer:
         with self._changed:
             self._state, self._note = state, note
             if state == "up":
-                self._failure = ""  # from now on a failure is an incident, not a wrong configuration
+                self._failure = (
+                    ""  # from now on a failure is an incident, not a wrong configuration
+                )
             self._changed.notify_all()
 
     def _set_failure(self, reason: str) -> None:
@@ -213,27 +229,56 @@ def on_cuda(config: PolicyConfig) -> bool:
     return config.device == "cuda" or (config.device == "auto" and has_nvidia_driver())
 
 
-def vllm_command(config: PolicyConfig, base: BaseModel, socket: Path) -> tuple[list[str], dict[str, str]]:
+def vllm_command(
+    config: PolicyConfig, base: BaseModel, socket: Path
+) -> tuple[list[str], dict[str, str]]:
     """The smallest and fastest start that was measured for CPU; on CUDA vLLM's own defaults."""
     command = [
-        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(base.path),
-        "--served-model-name", "base", "--dtype", "bfloat16", "--enable-lora", "--max-lora-rank", str(config.max_rank),
-        "--max-loras", str(config.max_adapters), "--max-cpu-loras", str(2 * config.max_adapters),
-        "--max-model-len", str(config.context), "--max-num-seqs", str(config.max_sequences),
-        "--generation-config", "vllm", "--disable-log-stats", "--disable-uvicorn-access-log",
-        "--disable-fastapi-docs", "--uds", str(socket),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "vllm.entrypoints.openai.api_server",
+        "--model",
+        str(base.path),
+        "--served-model-name",
+        "base",
+        "--dtype",
+        "bfloat16",
+        "--enable-lora",
+        "--max-lora-rank",
+        str(config.max_rank),
+        "--max-loras",
+        str(config.max_adapters),
+        "--max-cpu-loras",
+        str(2 * config.max_adapters),
+        "--max-model-len",
+        str(config.context),
+        "--max-num-seqs",
+        str(config.max_sequences),
+        "--generation-config",
+        "vllm",
+        "--disable-log-stats",
+        "--disable-uvicorn-access-log",
+        "--disable-fastapi-docs",
+        "--uds",
+        str(socket),
+    ]
     if config.quantization == "nf4":
         command += ["--quantization", "bitsandbytes", "--load-format", "bitsandbytes"]
-    env = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1",
-           "DO_NOT_TRACK": "1"}  # fmt: skip
+    env = {
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+    }
     if on_cuda(config):
         return [*command, "--gpu-memory-utilization", str(config.gpu_memory)], env
     command += ["--enforce-eager", "--kv-cache-memory-bytes", str(config.kv_cache_mb << 20)]
     # One OpenMP thread: on two shared cores a second one spins and is 18 times slower.
     env |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": "1"}
     nice = shutil.which("nice")
-    return ([nice, "-n", "5", *command] if nice else command), env | {"CUDA_VISIBLE_DEVICES": ""} | _plugins()
+    return ([nice, "-n", "5", *command] if nice else command), env | {
+        "CUDA_VISIBLE_DEVICES": ""
+    } | _plugins()
 
 
 def _plugins() -> dict[str, str]:

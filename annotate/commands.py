@@ -1,0 +1,314 @@
+"""The commands that talk to the app through its HTTP API: train, policies, import, export,
+simulate, users, backup."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+import typer
+
+from annotate.api_client import ApiClient
+from annotate.export_file import write_export
+from annotate.simulate import Plan
+from annotate.simulate import simulate as run_simulation
+from annotate.tastes import TASTES
+from store import importing
+from store.rows import Invalid, PrefloopError
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="Configuration file; default prefloop.toml.")
+]
+DataDirOption = Annotated[
+    Path | None, typer.Option("--data-dir", help="Where the picks live; default data.")
+]
+FormatOption = Annotated[
+    str | None, typer.Option("--format", help="Only when the file's content does not tell.")
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Read and check, store nothing.")]
+
+
+class Connect(Protocol):
+    def __call__(
+        self, config_file: Path | None, data_dir: Path | None, *, policy: bool = False
+    ) -> AbstractContextManager[ApiClient]: ...
+
+
+def add_commands(cli: typer.Typer, connect: Connect) -> None:
+    _add_train(cli, connect)
+    _add_policies(cli, connect)
+    _add_import(cli, connect)
+    _add_export(cli, connect)
+    _add_simulate(cli, connect)
+    _add_users(cli, connect)
+    _add_backup(cli, connect)
+
+
+def _add_train(cli: typer.Typer, connect: Connect) -> None:
+    @cli.command()
+    def train(
+        kind: Annotated[str, typer.Argument(help="rm, dpo or round.")],
+        wait: Annotated[bool, typer.Option("--wait", help="Stay until it has ended.")] = False,
+        set_: Annotated[
+            list[str] | None, typer.Option("--set", help="key=value, repeatable.")
+        ] = None,
+        config: ConfigOption = None,
+        data_dir: DataDirOption = None,
+    ) -> None:
+        """Train on the picks: a reward model, a DPO policy, or a whole round with its gate."""
+        with connect(config, data_dir, policy=kind == "round") as client:
+            run_id = client.post("/runs", {"kind": kind, "set": _settings(set_ or [])})["run_id"]
+            if wait or client.temporary:  # an app of our own would take the run along when it ends
+                _follow(client, run_id)
+            else:
+                print(
+                    f"{run_id} is queued. `prefloop train ... --wait` or the research page shows how it goes."
+                )
+
+
+def _settings(pairs: list[str]) -> dict[str, str]:
+    parsed = dict(pair.partition("=")[::2] for pair in pairs)
+    if broken := [pair for pair in pairs if "=" not in pair]:
+        raise Invalid(f"Cannot read --set {broken[0]!r}: write key=value.")
+    return parsed
+
+
+def _follow(client: ApiClient, run_id: str) -> None:
+    """A line whenever something changed; the result at the end. Raises PrefloopError when the run
+    failed."""
+    shown = ""
+    run: dict[str, Any] = {}
+    for run in client.wait_for_run(run_id):
+        lines = client.get(f"/runs/{run_id}/progress")["progress"]
+        line = _progress_line(run, lines[-1] if lines else {})
+        if line != shown:
+            _show(line)
+            shown = line
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
+    if run["status"] != "done":
+        raise PrefloopError(f"{run_id} {run['status']}: {run['reason']}")
+    print(summary(run))
+
+
+def _progress_line(run: dict[str, Any], last: dict[str, Any]) -> str:
+    part = last.get("part", run["kind"])
+    step = f" {part} step {last['step']} of {last['max_steps']}" if "step" in last else ""
+    loss = f", loss {last['loss']:.3f}" if "loss" in last else ""
+    return f"{run['run_id']} {run['status']}{step}{loss}"
+
+
+def _show(line: str) -> None:
+    end = "\r" if sys.stderr.isatty() else "\n"
+    print(f"\x1b[2K{line}" if sys.stderr.isatty() else line, end=end, file=sys.stderr, flush=True)
+
+
+def summary(run: dict[str, Any]) -> str:
+    """What came out, in plain words."""
+    metrics = run["metrics"]
+    lines = [f"{run['run_id']} done." + (f" {run['reason']}" if run["reason"] else "")]
+    for name, part in (("reward model", metrics.get("reward_model")), (run["kind"], metrics)):
+        if part:
+            lines.append(
+                f"  {'dpo policy' if name in ('round', 'dpo') else 'reward model'}: {_rows(part)}"
+            )
+    return "\n".join(lines)
+
+
+def _rows(m: dict[str, Any]) -> str:
+    return (
+        f"{m['rows_train']} rows used, {m['rows_eval']} held out, {m['rows_too_long']} too long, "
+        f"{m['rows_identical']} identical; held-out accuracy {m['accuracy']:.1%} "
+        f"(95 % interval {m['accuracy_low']:.1%} to {m['accuracy_high']:.1%})"
+    )
+
+
+def _add_policies(cli: typer.Typer, connect: Connect) -> None:
+    @cli.command()
+    def policies(
+        action: Annotated[
+            str, typer.Argument(help="list, show, promote, rollback or retire.")
+        ] = "list",
+        policy_id: Annotated[
+            str | None, typer.Argument(help="For show, promote and retire.")
+        ] = None,
+        config: ConfigOption = None,
+        data_dir: DataDirOption = None,
+    ) -> None:
+        """List policy versions, and choose which one serves."""
+        if action in ("show", "promote", "retire") and policy_id is None:
+            raise typer.BadParameter(f"{action} needs the id of a policy")
+        with connect(config, data_dir) as client:
+            if action == "list":
+                for policy in client.get("/policies")["policies"]:
+                    print(f"{policy['policy_id']}  {policy['status']:<10} {policy['reason'] or ''}")
+            elif action == "show":
+                print(json.dumps(client.get(f"/policies/{policy_id}"), indent=2))
+            elif action == "rollback":
+                print(f"{client.post('/policies/rollback')['policy_id']} serves now.")
+            elif action in ("promote", "retire"):
+                changed = client.post(f"/policies/{policy_id}/{action}")
+                print(f"{changed['policy_id']} is {changed['status']} now.")
+            else:
+                raise typer.BadParameter(f"unknown action {action!r}")
+
+
+def _add_import(cli: typer.Typer, connect: Connect) -> None:
+    group = typer.Typer(no_args_is_help=True, help="Bring in prompts or preferences.")
+    cli.add_typer(group, name="import")
+
+    @group.command()
+    def prompts(
+        file: Path,
+        format_: FormatOption = None,
+        tag: Annotated[str | None, typer.Option(help="A tag for every prompt of the file.")] = None,
+        dry_run: DryRunOption = False,
+        config: ConfigOption = None,
+        data_dir: DataDirOption = None,
+    ) -> None:
+        """JSON lines, a JSON list, CSV, TXT (a prompt a line), or the MT-bench questions."""
+        new = importing.read_prompts(file, format_, tag)
+        if dry_run:
+            print(f"{len(new)} prompts can be imported. Nothing was stored.")
+            return
+        with connect(config, data_dir) as client:
+            report = client.post_lines(
+                "/prompts", ({"messages": p.messages, "tags": list(p.tags)} for p in new)
+            )
+        print(f"{report['added']} prompts imported, {report['known']} were there already.")
+
+    @group.command()
+    def preferences(
+        file: Path,
+        format_: FormatOption = None,
+        dry_run: DryRunOption = False,
+        config: ConfigOption = None,
+        data_dir: DataDirOption = None,
+    ) -> None:
+        """TRL's preference layouts or HH-RLHF, as JSON lines, a JSON list, or either gzipped."""
+        found = importing.read_preferences(file, format_)
+        left_out = "".join(
+            f" {rows} left out: {reason}." for reason, rows in found.left_out.items()
+        )
+        if dry_run:
+            print(f"{len(found.rows)} preferences can be imported.{left_out} Nothing was stored.")
+            return
+        rows = (
+            {
+                "prompt": row.messages,
+                "chosen": [_assistant(row.chosen)],
+                "rejected": [_assistant(row.rejected)],
+            }
+            for row in found.rows
+        )
+        with connect(config, data_dir) as client:
+            report = client.post_lines("/preferences", rows)
+        print(
+            f"{report['added']} preferences imported, {report['known']} were there already.{left_out}"
+        )
+
+
+def _assistant(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
+
+
+def _add_export(cli: typer.Typer, connect: Connect) -> None:
+    @cli.command()
+    def export(
+        out: Annotated[Path, typer.Option(help="The file to write; .jsonl or .parquet.")],
+        format_: Annotated[
+            str, typer.Option("--format", help="trl, trl-conversational or jsonl.")
+        ] = "trl",
+        since: Annotated[str | None, typer.Option(help="Only picks from this UTC time on.")] = None,
+        where: Annotated[
+            str | None, typer.Option(help="source=all,tag=T,user=U,policy=P,verdict=V.")
+        ] = None,
+        split: Annotated[
+            str | None, typer.Option(help="Shares by prompt, for instance 0.9/0.1.")
+        ] = None,
+        config: ConfigOption = None,
+        data_dir: DataDirOption = None,
+    ) -> None:
+        """Write picks in a layout that trainers read. Simulated picks only with --where
+        source=all."""
+        with (
+            connect(config, data_dir) as client,
+            client.lines(f"/export/{format_}", since=since, where=where) as rows,
+        ):
+            written = write_export(
+                rows, out, split, {"format": format_, "since": since, "where": where}
+            )
+        for path, count in written.items():
+            print(f"{count} rows in {path}")
+
+
+def _add_simulate(cli: typer.Typer, connect: Connect) -> None:
+    @cli.command()
+    def simulate(
+        taste: Annotated[str, typer.Option(help=", ".join(TASTES))],
+        picks: Annotated[int, typer.Option(help="How many picks in all.")],
+        noise: Annotated[
+            float, typer.Option(help="Share of picks that go to the other side.")
+        ] = 0.0,
+        annotators: Annotated[int, typer.Option(help="How many at the same time.")] = 1,
+        seed: int = 0,
+        config: ConfigOption = None,
+        data_dir: DataDirOption = None,
+    ) -> None:
+        """Let annotators with a fixed taste pick over the HTTP API, marked as simulated."""
+        plan = Plan(taste, picks, noise, annotators, seed)
+        with connect(config, data_dir, policy=True) as client:
+            decided = run_simulation(client, plan, _every(picks))
+        print(f"{picks} picks, {decided} with a better side, {picks - decided} ties.")
+
+
+def _every(total: int) -> Callable[[int], None]:
+    def show(done: int) -> None:
+        if done == total or done % max(1, total // 20) == 0:
+            _show(f"{done} of {total} picks")
+
+    return show
+
+
+def _add_users(cli: typer.Typer, connect: Connect) -> None:
+    @cli.command()
+    def users(
+        action: Annotated[str, typer.Argument(help="add, list, disable, token or link.")] = "list",
+        name: Annotated[str | None, typer.Argument()] = None,
+        role: Annotated[str, typer.Option(help="annotator, researcher or admin.")] = "annotator",
+        config: ConfigOption = None,
+        data_dir: DataDirOption = None,
+    ) -> None:
+        """People who may sign in, their one-time links and API tokens (both are shown once)."""
+        if action != "list" and name is None:
+            raise typer.BadParameter(f"{action} needs the name of a user")
+        with connect(config, data_dir) as client:
+            if action == "list":
+                for user in client.get("/users")["users"]:
+                    state = "" if user["active"] else "  disabled"
+                    print(f"{user['name']:<24} {user['role']:<10} {user['source']}{state}")
+            elif action == "add":
+                client.post("/users", {"name": name, "role": role})
+                print(f"{name} is added. `prefloop users link {name}` makes a sign-in link.")
+            elif action == "token":
+                print(client.post(f"/users/{name}/token")["token"])
+            elif action == "link":
+                print(client.url + client.post(f"/users/{name}/link")["path"])
+            elif action == "disable":
+                client.post(f"/users/{name}/disable")
+                print(f"{name} is disabled; all sessions and tokens have ended.")
+            else:
+                raise typer.BadParameter(f"unknown action {action!r}")
+
+
+def _add_backup(cli: typer.Typer, connect: Connect) -> None:
+    @cli.command()
+    def backup(out: Path, config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
+        """Copy database, journal, policies and runs to a new folder while the app runs."""
+        with connect(config, data_dir) as client:
+            files = client.post("/backup", {"out": str(out.resolve())})["files"]
+        print(f"{out} holds {', '.join(files)}. To restore: prefloop serve --data-dir {out}")

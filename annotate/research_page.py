@@ -1,0 +1,279 @@
+"""The researcher's page: what serves, what was picked, what trains, and which policies there are.
+
+No model text is shown here: this page needs eval for gr.HTML, so it must stay free of it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from html import escape
+from typing import Any, Protocol
+
+import gradio as gr
+
+from annotate import research_cards as cards
+from annotate.security import AccountsLike, acting_user, shown_to_user
+from annotate.views import Overview
+from store.rows import Invalid, PrefloopError, User
+
+BUSY_S, IDLE_S = 1.0, 3.0  # between two looks while a run trains, and while none does
+PARALLEL = 20
+ROLL_BACK = "roll back"
+ASK_ON_CLICK = """
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('button[data-policy]');
+  if (button) trigger('ask', { policy: button.dataset.policy });
+});
+"""
+
+Update = dict[Any, Any]
+Seen = dict[str, int]
+
+
+class ResearchLike(Protocol):
+    def overview(self) -> Overview: ...
+    def progress(self, run_id: str) -> list[dict[str, Any]]: ...
+    def start_run(self, kind: str, user_id: str, settings: dict[str, Any] | None = None) -> str: ...
+    def cancel_run(self, run_id: str, user_id: str) -> None: ...
+    def promote(self, policy_id: str, user_id: str) -> None: ...
+    def rollback(self, user_id: str) -> str: ...
+
+
+@dataclass(frozen=True)
+class Parts:
+    header: gr.HTML
+    figures: tuple[gr.HTML, ...]  # serving, picks, agreement, next round
+    train: gr.Button
+    run: gr.HTML
+    cancel: gr.Button
+    policies: gr.HTML
+    roll_back: gr.Button
+    confirm: gr.Row
+    question: gr.HTML
+    yes: gr.Button
+    no: gr.Button
+    runs: gr.HTML
+    asked: gr.State  # policy id, ROLL_BACK, or "" when nothing is being asked
+    seen: gr.State  # hashes of what this browser has, so that an unchanged card is not sent again
+    look: gr.Timer
+
+    def live(self) -> list[Any]:
+        return [
+            *(self.header, *self.figures, self.train, self.run, self.cancel),
+            *(self.policies, self.roll_back, self.runs, self.seen, self.look),
+        ]
+
+
+def build_research_page(research: ResearchLike, accounts: AccountsLike) -> gr.Blocks:
+    with gr.Blocks(title="Research · prefloop", fill_width=True, analytics_enabled=False) as page:
+        parts = _lay_out()
+        _wire(page, parts, research, accounts)
+    page.queue(default_concurrency_limit=PARALLEL, max_size=200, api_open=False)
+    return page
+
+
+# --- what is where ------------------------------------------------------------------------------
+
+
+def _html(value: str = "", **kwargs: Any) -> gr.HTML:
+    kwargs.setdefault("js_on_load", None)
+    return gr.HTML(value, apply_default_css=False, **kwargs)
+
+
+def _card(elem_id: str | None = None, value: str = "") -> gr.HTML:
+    with gr.Column(elem_id=elem_id, elem_classes="card", min_width=0):
+        return _html(value)
+
+
+def _lay_out() -> Parts:
+    header = _html(cards.header(None, None), elem_id="topbar")
+    with gr.Column(elem_id="research", elem_classes="page"):
+        with gr.Row(elem_classes="figures"):
+            serving, picks, agreement = (_card() for _ in range(3))
+            with gr.Column(elem_classes="card", min_width=0):
+                next_round = _html()
+                train = gr.Button(
+                    "Train now", elem_id="train-now", variant="primary", interactive=False
+                )
+        with gr.Row(elem_classes="two"):
+            with gr.Column(elem_id="run", elem_classes="card", min_width=0):
+                run = _html()
+                cancel = gr.Button("Cancel this run", elem_id="cancel-run", visible=False)
+            policies, roll_back, confirm, question, yes, no = _policies_card()
+        runs = _card("runs")
+        _card("data", cards.data_card())
+    return Parts(
+        header=header,
+        figures=(serving, picks, agreement, next_round),
+        train=train,
+        run=run,
+        cancel=cancel,
+        policies=policies,
+        roll_back=roll_back,
+        confirm=confirm,
+        question=question,
+        yes=yes,
+        no=no,
+        runs=runs,
+        asked=gr.State(""),
+        seen=gr.State({}),
+        look=gr.Timer(IDLE_S),
+    )
+
+
+def _policies_card() -> tuple[gr.HTML, gr.Button, gr.Row, gr.HTML, gr.Button, gr.Button]:
+    with gr.Column(elem_id="policies", elem_classes="card", min_width=0):
+        with gr.Row(elem_classes="card-head"):
+            _html("<h2>Policies</h2>")
+            roll_back = gr.Button("Roll back", elem_id="roll-back", visible=False, min_width=0)
+        with gr.Row(elem_id="confirm", visible=False) as confirm:
+            question = _html(elem_id="question")
+            yes = gr.Button("Yes", elem_id="confirm-yes", variant="primary", min_width=0)
+            no = gr.Button("Keep as it is", elem_id="confirm-no", min_width=0)
+        policies = _html(js_on_load=ASK_ON_CLICK)
+    return policies, roll_back, confirm, question, yes, no
+
+
+# --- what it shows ------------------------------------------------------------------------------
+
+
+def show(
+    parts: Parts, overview: Overview, lines: list[dict[str, Any]], user: User, seen: Seen
+) -> Update:
+    """Every live part of the page, but only those that differ from what this browser has."""
+    active = cards.active_run(overview)
+    html = {
+        "header": (parts.header, cards.header(overview, user)),
+        "serving": (parts.figures[0], cards.serving_card(overview)),
+        "picks": (parts.figures[1], cards.picks_card(overview)),
+        "agreement": (parts.figures[2], cards.agreement_card(overview)),
+        "round": (parts.figures[3], cards.round_card(overview)),
+        "run": (parts.run, cards.run_panel(cards.shown_run(overview), lines)),
+        "policies": (parts.policies, cards.policies_table(overview)),
+        "runs": (parts.runs, cards.runs_table(overview)),
+    }
+    update: Update = {
+        part: text for name, (part, text) in html.items() if seen.get(name) != hash(text)
+    }
+    mode = f"{active is not None} {active.run_id if active else ''} {_can_roll_back(overview)}"
+    if seen.get("mode") != hash(mode):
+        update[parts.train] = gr.update(interactive=active is None)
+        update[parts.cancel] = gr.update(visible=active is not None)
+        update[parts.roll_back] = gr.update(visible=_can_roll_back(overview))
+        update[parts.look] = gr.Timer(BUSY_S if active else IDLE_S)
+    if update:
+        update[parts.seen] = {name: hash(text) for name, (_, text) in html.items()} | {
+            "mode": hash(mode)
+        }
+    return update
+
+
+def _can_roll_back(overview: Overview) -> bool:
+    return any(policy.status == "retired" for policy in overview.policies)
+
+
+def question_html(asked: str) -> str:
+    if asked == ROLL_BACK:
+        return "<p>Serve the champion before this one again?</p>"
+    return f"<p>Serve <b>{escape(asked)}</b> to annotators from now on?</p>"
+
+
+# --- what happens -------------------------------------------------------------------------------
+
+
+def _wire(page: gr.Blocks, parts: Parts, research: ResearchLike, accounts: AccountsLike) -> None:
+    def researcher(request: gr.Request) -> User:
+        return acting_user(accounts, request, "researcher")
+
+    def view(user: User, seen: Seen) -> Update:
+        overview = research.overview()
+        run = cards.shown_run(overview)
+        return show(parts, overview, research.progress(run.run_id) if run else [], user, seen)
+
+    def on_load(request: gr.Request) -> Update:
+        user = researcher(request)
+        with shown_to_user():
+            return view(user, {})
+
+    def on_look(seen: Seen, request: gr.Request) -> Update:
+        user = researcher(request)
+        try:
+            return view(user, seen) or {parts.seen: gr.skip()}
+        except PrefloopError:  # the next look is seconds away; the page keeps what it shows
+            return {parts.seen: gr.skip()}
+
+    def on_train(seen: Seen, request: gr.Request) -> Update:
+        user = researcher(request)
+        with shown_to_user():
+            run_id = research.start_run("round", user.user_id)
+            gr.Info(f"{escape(run_id)} is on its way.", title="")
+            return view(user, seen)
+
+    def on_cancel(seen: Seen, request: gr.Request) -> Update:
+        user = researcher(request)
+        with shown_to_user():
+            run = cards.active_run(research.overview())
+            if run is None:
+                raise Invalid("No run is at work.")
+            research.cancel_run(run.run_id, user.user_id)
+            gr.Info(f"{escape(run.run_id)} is being cancelled.", title="")
+            return view(user, seen)
+
+    def on_ask(event: gr.EventData, request: gr.Request) -> Update:
+        researcher(request)
+        said = event._data if isinstance(event._data, dict) else {}
+        return _asked(parts, said.get("policy"))
+
+    def on_roll_back(request: gr.Request) -> Update:
+        researcher(request)
+        return _asked(parts, ROLL_BACK)
+
+    def on_yes(asked: str, seen: Seen, request: gr.Request) -> Update:
+        user = researcher(request)
+        with shown_to_user():
+            serving = _carry_out(research, asked, user.user_id)
+            gr.Info(f"{escape(serving)} serves from now on.", title="")
+            return view(user, seen) | _closed(parts)
+
+    def on_no(request: gr.Request) -> Update:
+        researcher(request)
+        return _closed(parts)
+
+    quiet: dict[str, Any] = {
+        "show_progress": "hidden",
+        "trigger_mode": "once",
+        "api_visibility": "private",
+    }
+    live, question = parts.live(), [parts.asked, parts.question, parts.confirm]
+    page.load(on_load, None, live, **quiet)
+    parts.look.tick(on_look, parts.seen, live, **quiet)
+    parts.train.click(on_train, parts.seen, live, **quiet)
+    parts.cancel.click(on_cancel, parts.seen, live, **quiet)
+    parts.policies.ask(on_ask, None, question, **quiet)
+    parts.roll_back.click(on_roll_back, None, question, **quiet)
+    parts.yes.click(on_yes, [parts.asked, parts.seen], [*live, *question], **quiet)
+    parts.no.click(on_no, None, question, **quiet)
+
+
+def _asked(parts: Parts, what: object) -> Update:
+    asked = what if what == ROLL_BACK or re.fullmatch(r"policy-\d{1,12}", str(what)) else ""
+    return {
+        parts.asked: asked,
+        parts.question: question_html(str(asked)),
+        parts.confirm: gr.update(visible=bool(asked)),
+    }
+
+
+def _closed(parts: Parts) -> Update:
+    return {parts.asked: "", parts.confirm: gr.update(visible=False)}
+
+
+def _carry_out(research: ResearchLike, asked: str, user_id: str) -> str:
+    """The id of the policy that serves now."""
+    if asked == ROLL_BACK:
+        return research.rollback(user_id)
+    if not asked:
+        raise Invalid("Choose a policy first.")
+    research.promote(asked, user_id)
+    return asked
