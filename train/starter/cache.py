@@ -1,4 +1,7 @@
-"""Finds the starter policy in a cache folder, or has it built there by a child process. No torch here."""
+"""Finds the starter policy in a cache folder, or has it built there by a child process.
+
+Standard library only: the app process imports this and must not import torch.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,7 @@ def ensure_starter(cache_dir: Path) -> Path:
 
 
 def _child_env() -> dict[str, str]:
-    """Threads that wait asleep: spinning ones are ten times slower when another process has a core."""
+    # A waiting thread sleeps: spinning costs ten times the time when another process has a core.
     threads = min(len(os.sched_getaffinity(0)), MAX_THREADS)
     return os.environ | {
         "OMP_NUM_THREADS": str(threads),
