@@ -10,13 +10,15 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import gradio as gr
 
-from annotate.security import AccountsLike, acting_user, shown_to_user
+from annotate.accounts import Accounts
+from annotate.desk import Desk
+from annotate.security import acting_user, shown_to_user
 from annotate.shown_text import answer_text, exact, prompt_html
 from annotate.views import AnnotatorProgress, PairView
 from store.rows import VERDICTS, Conflict, Invalid, PrefloopError, User, Verdict
@@ -35,26 +37,6 @@ ACTIONS: tuple[tuple[Verdict, str, str, str], ...] = (
 )
 READY, WAITING = "Pick the better answer.", "Waiting for a pair."
 SAID = {verdict: said for verdict, _, _, said in ACTIONS}
-
-
-class DeskLike(Protocol):
-    def next_pair(self, user_id: str) -> PairView | None: ...
-    def judge(
-        self,
-        user_id: str,
-        pair_id: str,
-        verdict: Verdict,
-        *,
-        judgment_id: str,
-        strength: int | None = None,
-        reasons: Sequence[str] = (),
-        comment: str | None = None,
-        edited_text: str | None = None,
-        ms_spent: int | None = None,
-    ) -> bool: ...
-    def undo(self, user_id: str) -> PairView | None: ...
-    def progress(self, user_id: str) -> AnnotatorProgress: ...
-    def waiting_note(self) -> str: ...
 
 
 # --- the ticket: which pair is on this screen ---------------------------------------------------
@@ -181,7 +163,7 @@ def who_html(user: User) -> str:
     )
 
 
-def build_annotate_page(desk: DeskLike, accounts: AccountsLike) -> gr.Blocks:
+def build_annotate_page(desk: Desk, accounts: Accounts) -> gr.Blocks:
     with gr.Blocks(title="Annotate · prefloop", fill_width=True, analytics_enabled=False) as page:
         parts = _lay_out()
         _wire(page, parts, desk, accounts)
@@ -241,7 +223,7 @@ def _action_bar() -> tuple[tuple[gr.Button, ...], gr.Button, gr.Markdown]:
     return (*others, right), undo, status
 
 
-def _wire(page: gr.Blocks, parts: Parts, desk: DeskLike, accounts: AccountsLike) -> None:
+def _wire(page: gr.Blocks, parts: Parts, desk: Desk, accounts: Accounts) -> None:
     def view(user: User, said: str, pair: PairView | None) -> Update:
         note = "" if pair else desk.waiting_note()
         return show(parts, pair, said, desk.progress(user.user_id), note)
@@ -296,7 +278,7 @@ def _wire(page: gr.Blocks, parts: Parts, desk: DeskLike, accounts: AccountsLike)
     parts.retry.tick(on_retry, None, outputs, **quiet)
 
 
-def store_pick(desk: DeskLike, user: User, verdict: Verdict, ticket: object) -> str:
+def store_pick(desk: Desk, user: User, verdict: Verdict, ticket: object) -> str:
     """Stores one pick and says so; a pick that came twice or too late is no error."""
     if verdict not in VERDICTS:
         raise Invalid(f"'{verdict}' is not a verdict.")

@@ -1,5 +1,4 @@
-"""A small client of our own HTTP API: commands, simulated annotators and benchmarks use what
-everybody can use."""
+"""A small client of our HTTP API: commands, simulated annotators and benchmarks go through it."""
 
 from __future__ import annotations
 
@@ -21,8 +20,7 @@ class Unreachable(PrefloopError):
 
 
 class ApiClient:
-    """One client for one token; thread-safe. `temporary`: the app ends with the command that uses
-    it."""
+    """One client for one token; thread-safe. `temporary`: the app ends with this command."""
 
     def __init__(
         self, url: str, token: str, timeout_s: float = 600, temporary: bool = False
@@ -59,12 +57,16 @@ class ApiClient:
 
     @contextmanager
     def lines(self, path: str, **params: Any) -> Iterator[Iterator[str]]:
+        """The lines of a streamed answer. Raises Unreachable when it breaks off."""
         given = {key: value for key, value in params.items() if value is not None}
-        with self._http.stream("GET", "/api/v1" + path, params=given) as answer:
+        with (
+            self._reachable(),
+            self._http.stream("GET", "/api/v1" + path, params=given) as answer,
+        ):
             if answer.status_code != 200:
                 answer.read()
                 _raise(answer)
-            yield answer.iter_lines()
+            yield _lines(answer.iter_bytes())
 
     def wait_for_run(self, run_id: str, poll_s: float = 0.5) -> Iterator[dict[str, Any]]:
         """The run's state at each look, the final one last."""
@@ -76,15 +78,30 @@ class ApiClient:
             time.sleep(poll_s)
 
     def _ask(self, method: str, path: str, **values: Any) -> httpx.Response:
-        try:
+        with self._reachable():
             answer = self._http.request(method, "/api/v1" + path, **values)
+        if answer.is_error:
+            _raise(answer)
+        return answer
+
+    @contextmanager
+    def _reachable(self) -> Iterator[None]:
+        try:
+            yield
         except httpx.TransportError as error:
             raise Unreachable(
                 f"prefloop at {self.url} does not answer ({type(error).__name__})."
             ) from error
-        if answer.is_error:
-            _raise(answer)
-        return answer
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
+    """Split at line feeds only: JSON texts may hold U+2028 and other ends that httpx splits at."""
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from (line.decode() for line in whole)
+    if rest:
+        yield rest.decode()
 
 
 def _raise(answer: httpx.Response) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from html import escape
+from statistics import fmean
 from typing import Any
 
 Point = tuple[float, float]
 
 MAX_POINTS = 240  # more than the pixels of a small chart show
+SMOOTHED_OVER = 5  # steps; one batch of a small run says little
 
 
 def line_chart(
@@ -27,7 +29,8 @@ def line_chart(
     number: str = "{:.2f}",
 ) -> str:
     """One curve, its last value as the headline. `reference` is a dashed line, as for chance."""
-    points = thin([p for p in points if all(map(math.isfinite, p))])
+    raw = [p for p in points if all(map(math.isfinite, p))]
+    points, raw = thin(smooth(raw)), thin(raw)
     last = number.format(points[-1][1]) if points else "–"
     head = (
         f'<figcaption><span>{escape(title)}</span><b class="{tone}">{escape(last)}</b></figcaption>'
@@ -35,7 +38,7 @@ def line_chart(
     described = escape(
         f"{title}: {last} at step {points[-1][0]:g}" if points else f"{title}: no value yet"
     )
-    body = _plot(points, x_max, tone, floor, ceiling, reference) if points else _empty()
+    body = _plot(points, raw, x_max, tone, floor, ceiling, reference) if points else _empty()
     return (
         f'<figure class="chart">{head}<div class="plot" role="img" aria-label="{described}">'
         f"{body}</div></figure>"
@@ -49,12 +52,22 @@ def thin(points: Sequence[Point]) -> list[Point]:
     return kept if not points or kept[-1] == points[-1] else [*kept, points[-1]]
 
 
+def smooth(points: Sequence[Point]) -> list[Point]:
+    """Means over the last few values: of every one for long curves, of none for very short ones."""
+    width = min(SMOOTHED_OVER, len(points) // 3) or 1
+    means = (fmean(y for _, y in points[max(0, i - width + 1) : i + 1]) for i in range(len(points)))
+    return [(x, mean) for (x, _), mean in zip(points, means, strict=True)]
+
+
 def ticks(low: float, high: float) -> list[float]:
-    """Three to five round values that enclose low and high."""
+    """Three to six round values that enclose low and high."""
     span = high - low or abs(high) or 1.0
     step = 10 ** math.floor(math.log10(span / 3))
-    step = next(step * m for m in (1, 2, 5, 10) if span / (step * m) <= 3.001)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    step = next(step * m for m in (1, 2, 5, 10) if span / (step * m) <= 4.001)
+    first, last = (
+        math.floor(low / step + 0.05),
+        math.ceil(high / step - 0.05),
+    )  # may stick out a bit
     return [round(i * step, 10) for i in range(first, max(last, first + 1) + 1)]
 
 
@@ -73,13 +86,16 @@ def _number(value: object) -> bool:
 
 def _plot(
     points: Sequence[Point],
+    raw: Sequence[Point],
     x_max: float,
     tone: str,
     floor: float | None,
     ceiling: float | None,
     reference: float | None,
 ) -> str:
-    values = [y for _, y in points] + [v for v in (floor, ceiling, reference) if v is not None]
+    values = [y for _, y in (*points, *raw)] + [
+        v for v in (floor, ceiling, reference) if v is not None
+    ]
     marks = ticks(min(values), max(values))
     x_max = max(x_max, points[-1][0], 1.0)
     low, high = marks[0], marks[-1]
@@ -87,15 +103,18 @@ def _plot(
     def down(value: float) -> float:
         return 100 * (high - value) / (high - low)
 
-    where = [(100 * x / x_max, down(y)) for x, y in points]
+    def polyline(curve: Sequence[Point], kind: str) -> str:
+        path = " ".join(f"{100 * x / x_max:.2f},{down(y):.2f}" for x, y in curve)
+        return f'<polyline class="{kind} {tone}" points="{path}"/>'
+
     lines = "".join(f'<path class="grid" d="M0 {down(m):.2f}H100"/>' for m in marks)
     if reference is not None:
         lines += f'<path class="reference" d="M0 {down(reference):.2f}H100"/>'
-    if len(where) > 1:
-        path = " ".join(f"{x:.2f},{y:.2f}" for x, y in where)
-        lines += f'<polyline class="curve {tone}" points="{path}"/>'
+    if len(points) > 1:
+        lines += polyline(raw, "curve raw") + polyline(points, "curve")
+    x, y = 100 * points[-1][0] / x_max, down(points[-1][1])
     # a line without length: its round ends make a dot that the stretched picture cannot deform
-    lines += f'<path class="dot {tone}" d="M{where[-1][0]:.2f} {where[-1][1]:.2f}h0"/>'
+    lines += f'<path class="dot {tone}" d="M{x:.2f} {y:.2f}h0"/>'
     labels = "".join(f'<span class="y" style="top:{down(m):.2f}%">{m:g}</span>' for m in marks)
     return _svg(lines) + labels + _steps(points[-1][0], x_max)
 

@@ -1,5 +1,4 @@
-"""The commands that talk to the app through its HTTP API: train, policies, import, export,
-simulate, users, backup."""
+"""The commands that go through the app's HTTP API: train, policies, import, export, and so on."""
 
 from __future__ import annotations
 
@@ -8,7 +7,7 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import typer
 
@@ -18,7 +17,7 @@ from annotate.simulate import Plan
 from annotate.simulate import simulate as run_simulation
 from annotate.tastes import TASTES
 from store import importing
-from store.rows import Invalid, PrefloopError
+from store.rows import Invalid, PrefloopError, Role, RunKind
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="Configuration file; default prefloop.toml.")
@@ -51,7 +50,9 @@ def add_commands(cli: typer.Typer, connect: Connect) -> None:
 def _add_train(cli: typer.Typer, connect: Connect) -> None:
     @cli.command()
     def train(
-        kind: Annotated[str, typer.Argument(help="rm, dpo or round.")],
+        kind: Annotated[
+            RunKind, typer.Argument(help="A reward model, a DPO policy, or both with the gate.")
+        ],
         wait: Annotated[bool, typer.Option("--wait", help="Stay until it has ended.")] = False,
         set_: Annotated[
             list[str] | None, typer.Option("--set", help="key=value, repeatable.")
@@ -65,9 +66,7 @@ def _add_train(cli: typer.Typer, connect: Connect) -> None:
             if wait or client.temporary:  # an app of our own would take the run along when it ends
                 _follow(client, run_id)
             else:
-                print(
-                    f"{run_id} is queued. `prefloop train ... --wait` or the research page shows how it goes."
-                )
+                print(f"{run_id} is queued. The research page, or --wait, shows how it goes.")
 
 
 def _settings(pairs: list[str]) -> dict[str, str]:
@@ -78,8 +77,7 @@ def _settings(pairs: list[str]) -> dict[str, str]:
 
 
 def _follow(client: ApiClient, run_id: str) -> None:
-    """A line whenever something changed; the result at the end. Raises PrefloopError when the run
-    failed."""
+    """A line whenever something changed, then the result. Raises PrefloopError when it failed."""
     shown = ""
     run: dict[str, Any] = {}
     for run in client.wait_for_run(run_id):
@@ -131,7 +129,7 @@ def _add_policies(cli: typer.Typer, connect: Connect) -> None:
     @cli.command()
     def policies(
         action: Annotated[
-            str, typer.Argument(help="list, show, promote, rollback or retire.")
+            Literal["list", "show", "promote", "rollback", "retire"], typer.Argument()
         ] = "list",
         policy_id: Annotated[
             str | None, typer.Argument(help="For show, promote and retire.")
@@ -150,11 +148,9 @@ def _add_policies(cli: typer.Typer, connect: Connect) -> None:
                 print(json.dumps(client.get(f"/policies/{policy_id}"), indent=2))
             elif action == "rollback":
                 print(f"{client.post('/policies/rollback')['policy_id']} serves now.")
-            elif action in ("promote", "retire"):
+            else:
                 changed = client.post(f"/policies/{policy_id}/{action}")
                 print(f"{changed['policy_id']} is {changed['status']} now.")
-            else:
-                raise typer.BadParameter(f"unknown action {action!r}")
 
 
 def _add_import(cli: typer.Typer, connect: Connect) -> None:
@@ -191,9 +187,7 @@ def _add_import(cli: typer.Typer, connect: Connect) -> None:
     ) -> None:
         """TRL's preference layouts or HH-RLHF, as JSON lines, a JSON list, or either gzipped."""
         found = importing.read_preferences(file, format_)
-        left_out = "".join(
-            f" {rows} left out: {reason}." for reason, rows in found.left_out.items()
-        )
+        left_out = "".join(f" {n} left out: {reason}." for reason, n in found.left_out.items())
         if dry_run:
             print(f"{len(found.rows)} preferences can be imported.{left_out} Nothing was stored.")
             return
@@ -207,9 +201,8 @@ def _add_import(cli: typer.Typer, connect: Connect) -> None:
         )
         with connect(config, data_dir) as client:
             report = client.post_lines("/preferences", rows)
-        print(
-            f"{report['added']} preferences imported, {report['known']} were there already.{left_out}"
-        )
+        added, known = report["added"], report["known"]
+        print(f"{added} preferences imported, {known} were there already.{left_out}")
 
 
 def _assistant(text: str) -> dict[str, str]:
@@ -221,7 +214,7 @@ def _add_export(cli: typer.Typer, connect: Connect) -> None:
     def export(
         out: Annotated[Path, typer.Option(help="The file to write; .jsonl or .parquet.")],
         format_: Annotated[
-            str, typer.Option("--format", help="trl, trl-conversational or jsonl.")
+            Literal["trl", "trl-conversational", "jsonl"], typer.Option("--format")
         ] = "trl",
         since: Annotated[str | None, typer.Option(help="Only picks from this UTC time on.")] = None,
         where: Annotated[
@@ -233,8 +226,7 @@ def _add_export(cli: typer.Typer, connect: Connect) -> None:
         config: ConfigOption = None,
         data_dir: DataDirOption = None,
     ) -> None:
-        """Write picks in a layout that trainers read. Simulated picks only with --where
-        source=all."""
+        """Write picks as trainers read them; simulated ones only with --where source=all."""
         with (
             connect(config, data_dir) as client,
             client.lines(f"/export/{format_}", since=since, where=where) as rows,
@@ -277,9 +269,11 @@ def _every(total: int) -> Callable[[int], None]:
 def _add_users(cli: typer.Typer, connect: Connect) -> None:
     @cli.command()
     def users(
-        action: Annotated[str, typer.Argument(help="add, list, disable, token or link.")] = "list",
+        action: Annotated[
+            Literal["list", "add", "token", "link", "disable"], typer.Argument()
+        ] = "list",
         name: Annotated[str | None, typer.Argument()] = None,
-        role: Annotated[str, typer.Option(help="annotator, researcher or admin.")] = "annotator",
+        role: Annotated[Role, typer.Option(help="For add.")] = "annotator",
         config: ConfigOption = None,
         data_dir: DataDirOption = None,
     ) -> None:
@@ -298,11 +292,9 @@ def _add_users(cli: typer.Typer, connect: Connect) -> None:
                 print(client.post(f"/users/{name}/token")["token"])
             elif action == "link":
                 print(client.url + client.post(f"/users/{name}/link")["path"])
-            elif action == "disable":
+            else:
                 client.post(f"/users/{name}/disable")
                 print(f"{name} is disabled; all sessions and tokens have ended.")
-            else:
-                raise typer.BadParameter(f"unknown action {action!r}")
 
 
 def _add_backup(cli: typer.Typer, connect: Connect) -> None:

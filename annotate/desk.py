@@ -1,5 +1,4 @@
-"""One annotator's flow: the next pair, a pick, undo, own progress. Pages and the HTTP API call the
-same functions."""
+"""One annotator's flow: the next pair, a pick, undo, progress. Pages and the API both call it."""
 
 from __future__ import annotations
 
@@ -47,8 +46,7 @@ class Desk:
         edited_text: str | None = None,
         ms_spent: int | None = None,
     ) -> bool:
-        """True when stored, False when this id was stored before. It is on disk twice before this
-        returns.
+        """True when stored, False when this id was stored before. On disk twice before it returns.
 
         Raises Invalid, NotFound (never shown to this user) or Conflict (judged already).
         """
@@ -58,8 +56,7 @@ class Desk:
         return judgments.judge(self.store, self._user(user_id), new)
 
     def undo(self, user_id: str) -> PairView | None:
-        """Take back the newest own pick that counts; its pair is on screen again. None when there
-        is none."""
+        """Take back the newest own pick that counts and show its pair again; None without one."""
         newest = judgments.newest_of(self.store, user_id)
         if newest is None:
             return None
@@ -78,10 +75,12 @@ class Desk:
         if self.server.state == "starting":
             return "The policy server is starting. The first pair comes in about half a minute."
         if self.server.state == "down":
-            return "The policy server is down and starts again by itself. Your picks are safe; pairs come back soon."
-        return (
-            self.sampler.problem or "New pairs are being sampled. The next one comes in a moment."
-        )
+            return (
+                "The policy server is down and starts again by itself. "
+                "Your picks are safe; pairs come back soon."
+            )
+        sampling = "New pairs are being sampled. The next one comes in a moment."
+        return self.sampler.problem or sampling
 
     def _user(self, user_id: str) -> User:
         user = users.get(self.store, user_id)
@@ -91,7 +90,6 @@ class Desk:
 
 
 def _view(lease: Lease) -> PairView:
-    left, right = (
-        (lease.a_text, lease.b_text) if lease.left_side == "a" else (lease.b_text, lease.a_text)
-    )
+    a, b = lease.a_text, lease.b_text
+    left, right = (a, b) if lease.left_side == "a" else (b, a)
     return PairView(lease.pair_id, lease.messages, left, right, lease.expires)

@@ -1,5 +1,4 @@
-"""`prefloop doctor`: what a person would check when something is wrong, one line each with what to
-do."""
+"""`prefloop doctor`: what a person would check, one line each, with what to do when it is wrong."""
 
 from __future__ import annotations
 
@@ -77,18 +76,16 @@ def _disk(data_dir: Path) -> Finding:
     free = shutil.disk_usage(there).free
     if not os.access(there, os.W_OK):
         return False, f"{there} cannot be written. Choose another --data-dir."
-    return free > LEAST_FREE, f"{free / 2**30:.1f} GiB free for {data_dir}" + (
-        "" if free > LEAST_FREE else "; free some"
-    )
+    text = f"{free / 2**30:.1f} GiB free for {data_dir}"
+    return free > LEAST_FREE, text if free > LEAST_FREE else f"{text}; free some"
 
 
 def _model(policy: PolicyConfig) -> Finding:
     if policy.model != STARTER:
         return True, f"Model {policy.model}, {policy.quantization}"
-    path = starter_path(cache_dir())
-    return True, "Starter policy is built" if is_built(
-        path
-    ) else "Starter policy is built at the next start (2 minutes)"
+    if is_built(starter_path(cache_dir())):
+        return True, "Starter policy is built"
+    return True, "Starter policy is built at the next start (2 minutes)"
 
 
 def _app(app: dict[str, Any] | None) -> Finding:
@@ -96,10 +93,8 @@ def _app(app: dict[str, Any] | None) -> Finding:
         return True, "No app runs on this data directory"
     health = httpx.get(app["url"] + "/healthz", timeout=5).json()
     good = health["status"] == "up"
-    text = (
-        f"The app runs at {app['url']}, policy server {health['status']}, policy {health['policy']}"
-    )
-    return good, text + ("" if good else "; its log is logs/policy-server.log")
+    text = f"The app runs at {app['url']}, policy server {health['status']}"
+    return good, text if good else f"{text}; its log is logs/policy-server.log"
 
 
 def _data(data_dir: Path, app: dict[str, Any] | None, repair: bool) -> Finding:

@@ -40,8 +40,7 @@ class Research:
         )
 
     def progress(self, run_id: str) -> list[dict[str, Any]]:
-        """Progress lines; of a round, those of its parts, each line with its `part`. Raises
-        NotFound."""
+        """Progress lines; of a round those of its parts, each with its `part`. Raises NotFound."""
         run = runs.get(self.store, run_id)
         if run.kind != "round":
             return self._lines(run.run_id)
@@ -49,7 +48,7 @@ class Research:
         return [line | {"part": part.kind} for part in parts for line in self._lines(part.run_id)]
 
     def start_run(self, kind: str, user_id: str, settings: dict[str, Any] | None = None) -> str:
-        return self.loop.request(kind, user_id, settings)  # type: ignore[arg-type]  # request() checks the kind
+        return self.loop.request(kind, user_id, settings)  # type: ignore[arg-type]  # checked there
 
     def cancel_run(self, run_id: str, user_id: str) -> None:
         self.loop.cancel(run_id)

@@ -8,14 +8,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from html import escape
-from typing import Any, Protocol
+from typing import Any
 
 import gradio as gr
 
 from annotate import research_cards as cards
-from annotate.security import AccountsLike, acting_user, shown_to_user
+from annotate import research_tables as tables
+from annotate.accounts import Accounts
+from annotate.research import Research
+from annotate.security import acting_user, shown_to_user
 from annotate.views import Overview
-from store.rows import Invalid, PrefloopError, User
+from store.policies import previous_champion
+from store.rows import Conflict, Invalid, PrefloopError, User
 
 BUSY_S, IDLE_S = 1.0, 3.0  # between two looks while a run trains, and while none does
 PARALLEL = 20
@@ -29,15 +33,6 @@ element.addEventListener('click', (event) => {
 
 Update = dict[Any, Any]
 Seen = dict[str, int]
-
-
-class ResearchLike(Protocol):
-    def overview(self) -> Overview: ...
-    def progress(self, run_id: str) -> list[dict[str, Any]]: ...
-    def start_run(self, kind: str, user_id: str, settings: dict[str, Any] | None = None) -> str: ...
-    def cancel_run(self, run_id: str, user_id: str) -> None: ...
-    def promote(self, policy_id: str, user_id: str) -> None: ...
-    def rollback(self, user_id: str) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -54,7 +49,7 @@ class Parts:
     yes: gr.Button
     no: gr.Button
     runs: gr.HTML
-    asked: gr.State  # policy id, ROLL_BACK, or "" when nothing is being asked
+    asked: gr.State  # a policy id, after ROLL_BACK if that was asked, or "" when nothing is
     seen: gr.State  # hashes of what this browser has, so that an unchanged card is not sent again
     look: gr.Timer
 
@@ -65,7 +60,7 @@ class Parts:
         ]
 
 
-def build_research_page(research: ResearchLike, accounts: AccountsLike) -> gr.Blocks:
+def build_research_page(research: Research, accounts: Accounts) -> gr.Blocks:
     with gr.Blocks(title="Research · prefloop", fill_width=True, analytics_enabled=False) as page:
         parts = _lay_out()
         _wire(page, parts, research, accounts)
@@ -102,7 +97,7 @@ def _lay_out() -> Parts:
                 cancel = gr.Button("Cancel this run", elem_id="cancel-run", visible=False)
             policies, roll_back, confirm, question, yes, no = _policies_card()
         runs = _card("runs")
-        _card("data", cards.data_card())
+        _card("data", tables.data_card())
     return Parts(
         header=header,
         figures=(serving, picks, agreement, next_round),
@@ -138,10 +133,30 @@ def _policies_card() -> tuple[gr.HTML, gr.Button, gr.Row, gr.HTML, gr.Button, gr
 # --- what it shows ------------------------------------------------------------------------------
 
 
-def show(
-    parts: Parts, overview: Overview, lines: list[dict[str, Any]], user: User, seen: Seen
-) -> Update:
+@dataclass(frozen=True)
+class Sight:
+    """Everything that one look at the loop brings."""
+
+    overview: Overview
+    lines: list[dict[str, Any]]  # of the run whose curves are shown
+    earlier: str | None  # the policy that a roll back would serve again
+
+
+def look_at(research: Research) -> Sight:
+    overview = research.overview()
+    run = cards.shown_run(overview)
+    lines = research.progress(run.run_id) if run else []
+    return Sight(overview, lines, earlier_champion(research))
+
+
+def earlier_champion(research: Research) -> str | None:
+    earlier = previous_champion(research.store)
+    return earlier.policy_id if earlier else None
+
+
+def show(parts: Parts, sight: Sight, user: User, seen: Seen) -> Update:
     """Every live part of the page, but only those that differ from what this browser has."""
+    overview, earlier = sight.overview, sight.earlier
     active = cards.active_run(overview)
     html = {
         "header": (parts.header, cards.header(overview, user)),
@@ -149,18 +164,18 @@ def show(
         "picks": (parts.figures[1], cards.picks_card(overview)),
         "agreement": (parts.figures[2], cards.agreement_card(overview)),
         "round": (parts.figures[3], cards.round_card(overview)),
-        "run": (parts.run, cards.run_panel(cards.shown_run(overview), lines)),
-        "policies": (parts.policies, cards.policies_table(overview)),
-        "runs": (parts.runs, cards.runs_table(overview)),
+        "run": (parts.run, cards.run_panel(cards.shown_run(overview), sight.lines)),
+        "policies": (parts.policies, tables.policies_table(overview)),
+        "runs": (parts.runs, tables.runs_table(overview)),
     }
     update: Update = {
         part: text for name, (part, text) in html.items() if seen.get(name) != hash(text)
     }
-    mode = f"{active is not None} {active.run_id if active else ''} {_can_roll_back(overview)}"
+    mode = f"{active.run_id if active else None} {earlier}"
     if seen.get("mode") != hash(mode):
         update[parts.train] = gr.update(interactive=active is None)
         update[parts.cancel] = gr.update(visible=active is not None)
-        update[parts.roll_back] = gr.update(visible=_can_roll_back(overview))
+        update[parts.roll_back] = gr.update(visible=bool(earlier), value=f"Roll back to {earlier}")
         update[parts.look] = gr.Timer(BUSY_S if active else IDLE_S)
     if update:
         update[parts.seen] = {name: hash(text) for name, (_, text) in html.items()} | {
@@ -169,27 +184,21 @@ def show(
     return update
 
 
-def _can_roll_back(overview: Overview) -> bool:
-    return any(policy.status == "retired" for policy in overview.policies)
-
-
 def question_html(asked: str) -> str:
-    if asked == ROLL_BACK:
-        return "<p>Serve the champion before this one again?</p>"
-    return f"<p>Serve <b>{escape(asked)}</b> to annotators from now on?</p>"
+    action, _, policy_id = asked.rpartition(" ")
+    again = " again" if action == ROLL_BACK else ""
+    return f"<p>Serve <b>{escape(policy_id)}</b>{again} to annotators from now on?</p>"
 
 
 # --- what happens -------------------------------------------------------------------------------
 
 
-def _wire(page: gr.Blocks, parts: Parts, research: ResearchLike, accounts: AccountsLike) -> None:
+def _wire(page: gr.Blocks, parts: Parts, research: Research, accounts: Accounts) -> None:
     def researcher(request: gr.Request) -> User:
         return acting_user(accounts, request, "researcher")
 
     def view(user: User, seen: Seen) -> Update:
-        overview = research.overview()
-        run = cards.shown_run(overview)
-        return show(parts, overview, research.progress(run.run_id) if run else [], user, seen)
+        return show(parts, look_at(research), user, seen)
 
     def on_load(request: gr.Request) -> Update:
         user = researcher(request)
@@ -227,7 +236,7 @@ def _wire(page: gr.Blocks, parts: Parts, research: ResearchLike, accounts: Accou
 
     def on_roll_back(request: gr.Request) -> Update:
         researcher(request)
-        return _asked(parts, ROLL_BACK)
+        return _asked(parts, earlier_champion(research), ROLL_BACK)
 
     def on_yes(asked: str, seen: Seen, request: gr.Request) -> Update:
         user = researcher(request)
@@ -256,12 +265,14 @@ def _wire(page: gr.Blocks, parts: Parts, research: ResearchLike, accounts: Accou
     parts.no.click(on_no, None, question, **quiet)
 
 
-def _asked(parts: Parts, what: object) -> Update:
-    asked = what if what == ROLL_BACK or re.fullmatch(r"policy-\d{1,12}", str(what)) else ""
+def _asked(parts: Parts, policy_id: object, action: str = "") -> Update:
+    """Opens the question, or closes it when the browser named no policy."""
+    named = re.fullmatch(r"policy-\d{1,12}", str(policy_id)) is not None
+    asked = f"{action} {policy_id}".strip() if named else ""
     return {
         parts.asked: asked,
-        parts.question: question_html(str(asked)),
-        parts.confirm: gr.update(visible=bool(asked)),
+        parts.question: question_html(asked),
+        parts.confirm: gr.update(visible=named),
     }
 
 
@@ -269,11 +280,14 @@ def _closed(parts: Parts) -> Update:
     return {parts.asked: "", parts.confirm: gr.update(visible=False)}
 
 
-def _carry_out(research: ResearchLike, asked: str, user_id: str) -> str:
+def _carry_out(research: Research, asked: str, user_id: str) -> str:
     """The id of the policy that serves now."""
-    if asked == ROLL_BACK:
-        return research.rollback(user_id)
-    if not asked:
+    action, _, policy_id = asked.rpartition(" ")
+    if not policy_id:
         raise Invalid("Choose a policy first.")
-    research.promote(asked, user_id)
-    return asked
+    if action == ROLL_BACK:
+        if earlier_champion(research) != policy_id:
+            raise Conflict("Another policy was promoted meanwhile. Look again, then roll back.")
+        return research.rollback(user_id)
+    research.promote(policy_id, user_id)
+    return policy_id

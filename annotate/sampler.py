@@ -1,8 +1,8 @@
 """Keep a few pairs of the champion ready for every active annotator.
 
 The database is the buffer: a ready pair is one of the current champion that nobody has judged or
-holds. When the
-champion changes, older pairs are no longer ready by definition, so a stale pair cannot be served.
+holds. When the champion changes, older pairs are no longer ready by definition, so a stale pair
+cannot be served.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from store import pairs, policies, prompts
 from store.database import Store
 from store.prompts import Prompt
-from store.rows import Completion
-from train.policy.client import GenerationFailed, PolicyClient, Sampling
+from store.rows import Completion, Invalid, PrefloopError
+from train.policy.client import PolicyClient, Sampling
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,13 @@ class SamplerConfig:
     temperature: float = 1.0  # two samples of one policy must differ
     top_p: float = 1.0
     max_tokens: int = 256
+
+    def __post_init__(self) -> None:
+        for key in ("ready", "active_s", "parallel", "lease_s", "max_tokens"):
+            if getattr(self, key) < 1:
+                raise Invalid(f"sampler.{key} must be at least 1, not {getattr(self, key)}.")
+        if not (self.temperature > 0 and 0 < self.top_p <= 1):
+            raise Invalid("sampler.temperature must be above 0, and top_p above 0 and at most 1.")
 
 
 def target(active: int, config: SamplerConfig) -> int:
@@ -83,14 +90,18 @@ class Sampler:
             self._wake.clear()
             try:
                 made = self._refill()
-            except (
-                GenerationFailed
-            ) as error:  # vLLM is starting or down: the page says so, and we go on
-                self.problem = str(error)
-                made = 0
-                self._stopping.wait(1.0)
+            except PrefloopError as error:  # vLLM is starting or down: the page says so
+                made = self._pause(str(error))
+            except Exception as error:  # the edge of the thread: a bug must be seen, and we go on
+                log.exception("sampling failed")
+                made = self._pause(f"Sampling failed ({type(error).__name__}).")
             if not made:
                 self._wake.wait(2.0)
+
+    def _pause(self, problem: str) -> int:
+        self.problem = problem
+        self._stopping.wait(1.0)
+        return 0
 
     def _refill(self) -> int:
         """Sample one round of missing pairs; returns how many were stored."""
@@ -102,7 +113,10 @@ class Sampler:
             self.store, champion.policy_id, min(missing, 2 * self.config.parallel)
         )
         if not wanted:
-            self.problem = "The prompt pool is empty. A researcher can add prompts: prefloop import prompts FILE."
+            self.problem = (
+                "The prompt pool is empty. "
+                "A researcher can add prompts: prefloop import prompts FILE."
+            )
             return 0
         made = sum(self._pool.map(lambda prompt: self._sample(champion.policy_id, prompt), wanted))
         self.problem = None

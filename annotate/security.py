@@ -6,10 +6,10 @@ Gradio function can be called by any signed-in user who knows its number, so a p
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from html import escape
-from typing import Protocol
 
 import gradio as gr
 from fastapi import Request
@@ -18,22 +18,18 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from annotate.accounts import Accounts
 from store.rows import PrefloopError, Role, User
 
+log = logging.getLogger(__name__)
+FAILED = "That did not work; the app's log says why. Reload the page and look whether it was saved."
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-
-
-class AccountsLike(Protocol):
-    def user(self, user_id: str | None) -> User | None: ...
-    def redeem_link(self, token: str) -> tuple[User, str] | None: ...
-    def login_valid(self, user_id: str, login_id: str) -> bool: ...
-    def sign_out(self, login_id: str) -> None: ...
 
 
 # --- who ---------------------------------------------------------------------------------------
 
 
-def session_user(request: Request, accounts: AccountsLike) -> User | None:
+def session_user(request: Request, accounts: Accounts) -> User | None:
     """The signed-in user, or None. The cookie holds ids only; both are looked up each time."""
     user_id, login_id = request.session.get("user"), request.session.get("login")
     if not isinstance(user_id, str) or not isinstance(login_id, str):
@@ -44,7 +40,7 @@ def session_user(request: Request, accounts: AccountsLike) -> User | None:
     return user
 
 
-def needs(accounts: AccountsLike, role: Role) -> Callable[[Request], Awaitable[str | None]]:
+def needs(accounts: Accounts, role: Role) -> Callable[[Request], Awaitable[str | None]]:
     """A Gradio `auth_dependency`: the user id, or None, which Gradio answers with 401."""
 
     def allowed(request: Request) -> str | None:
@@ -57,7 +53,7 @@ def needs(accounts: AccountsLike, role: Role) -> Callable[[Request], Awaitable[s
     return user_id
 
 
-def acting_user(accounts: AccountsLike, request: gr.Request, role: Role) -> User:
+def acting_user(accounts: Accounts, request: gr.Request, role: Role) -> User:
     """The user behind a Gradio event. Its session hash comes from the client and proves nothing."""
     user = accounts.user(request.username)
     if user is None or not user.may(role):
@@ -67,12 +63,18 @@ def acting_user(accounts: AccountsLike, request: gr.Request, role: Role) -> User
 
 @contextmanager
 def shown_to_user() -> Iterator[None]:
-    """The one place where an error of ours becomes page text; any other exception is a bug."""
+    """The one place where an error of ours becomes page text. Any other exception is a bug: Gradio
+    would drop the click in silence, so the page says that it failed and the log says why."""
     try:
         yield
+    except gr.Error:
+        raise
     except PrefloopError as error:
         message = escape(str(error))  # Gradio renders the message as HTML
         raise gr.Error(message, title="", print_exception=False) from error
+    except Exception as bug:
+        log.exception("a page handler failed")
+        raise gr.Error(FAILED, title="", print_exception=False) from bug
 
 
 # --- what --------------------------------------------------------------------------------------

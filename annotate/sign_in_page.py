@@ -7,7 +7,7 @@ from html import escape
 from annotate.theme import ICON, asset
 from store.rows import User
 
-NEW_LINK_COMMAND = "python app.py users link NAME"
+NEW_LINK_COMMAND = "prefloop users link NAME"
 SPENT = "This link was already used or has expired; each link works once."
 ENDED = "Your sign-in ended. What you had already picked is saved."
 

@@ -1,5 +1,4 @@
-"""Simulated annotators: they use the HTTP API as people's programs do, and their picks are marked
-as simulated."""
+"""Simulated annotators: they use the HTTP API as programs do, and their picks are marked so."""
 
 from __future__ import annotations
 
@@ -8,8 +7,10 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 from annotate.api_client import ApiClient, Unreachable
 from annotate.tastes import TASTES, choose
@@ -36,26 +37,22 @@ class Plan:
 def simulate(
     admin: ApiClient, plan: Plan, on_pick: Callable[[int], None] = lambda done: None
 ) -> int:
-    """Make `plan.picks` picks with `plan.annotators` at once. Returns how many had a better
-    side."""
+    """Make `plan.picks` picks, `plan.annotators` at once. Returns how many had a better side."""
     counter = _Counter(plan.picks, on_pick)
     names = [f"sim-{plan.taste}-{number}" for number in range(1, plan.annotators + 1)]
     with ThreadPoolExecutor(plan.annotators) as pool:
+        tokens = [token_of(admin, name) for name in names]
         seats = [
-            (name, token_of(admin, name), plan.seed * 1000 + i) for i, name in enumerate(names)
+            pool.submit(_annotate, admin.url, token, plan, seat, counter)
+            for seat, token in enumerate(tokens)
         ]
-        decided = pool.map(
-            lambda seat: _annotate(admin.url, seat[1], plan, Random(seat[2]), counter), seats
-        )
-        return sum(decided)
+        return sum(seat.result() for seat in seats)
 
 
 def token_of(admin: ApiClient, name: str) -> str:
     """An API token of the simulated user of that name, made if missing."""
-    try:
+    with suppress(Conflict):  # here since an earlier simulation
         admin.post("/users", {"name": name, "role": "annotator", "source": "simulated"})
-    except Conflict:
-        pass  # here since an earlier simulation
     token: str = admin.post(f"/users/{name}/token")["token"]
     return token
 
@@ -77,26 +74,27 @@ class _Counter:
             self._on_pick(self._done)
 
 
-def _annotate(url: str, token: str, plan: Plan, rng: Random, counter: _Counter) -> int:
+def _annotate(url: str, token: str, plan: Plan, seat: int, counter: _Counter) -> int:
+    rng = Random(plan.seed * 1000 + seat)
     taste, decided = TASTES[plan.taste], 0
     with ApiClient(url, token, timeout_s=30) as client:
         while counter.take():
-            pair = _patiently(lambda: client.post("/pairs/next"))
+            pair = _patiently(client, "/pairs/next")
             verdict = choose(taste, pair["left"]["text"], pair["right"]["text"], plan.noise, rng)
             pick = {"id": str(uuid.uuid4()), "pair_id": pair["pair_id"], "verdict": verdict}
-            _patiently(lambda pick=pick: client.post("/judgments", pick))  # type: ignore[misc]
+            _patiently(client, "/judgments", pick)
             decided += verdict != "tie"
             counter.made()
     return decided
 
 
-def _patiently(ask: Callable[[], dict[str, object] | None]) -> dict[str, object]:
-    """Ask again while nothing is ready or the app is away; a repeated pick carries the same id, so
-    it counts once."""
+def _patiently(client: ApiClient, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Ask again while nothing is ready or the app is away; a pick counts once by its id."""
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         try:
-            if (answer := ask()) is not None:
+            answer: dict[str, Any] | None = client.post(path, body)
+            if answer is not None:
                 return answer
         except Unreachable:
             time.sleep(0.5)

@@ -1,7 +1,7 @@
 """Named tastes of simulated annotators: a score of one answer, the higher the better. Pure.
 
-They look at nothing but the text, so they work for any model, and they are what
-`benchmarks/learns.py` measures.
+They look at nothing but the text, so they work for any model; `benchmarks/learns.py` measures
+whether the policy learns them.
 """
 
 from __future__ import annotations

@@ -17,10 +17,12 @@ from starlette.middleware.sessions import SessionMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.staticfiles import StaticFiles
 
-from annotate.annotate_page import DeskLike, build_annotate_page
-from annotate.research_page import ResearchLike, build_research_page
+from annotate.accounts import Accounts
+from annotate.annotate_page import build_annotate_page
+from annotate.desk import Desk
+from annotate.research import Research
+from annotate.research_page import build_research_page
 from annotate.security import (
-    AccountsLike,
     NoUploads,
     SameOrigin,
     SecurityHeaders,
@@ -49,9 +51,9 @@ HTTP_CODES = {
 
 def create_app(
     *,
-    desk: DeskLike,
-    research: ResearchLike,
-    accounts: AccountsLike,
+    desk: Desk,
+    research: Research,
+    accounts: Accounts,
     api: APIRouter,
     session_key: str,
     secure_cookie: bool,
@@ -77,7 +79,7 @@ def create_app(
     return app
 
 
-def _mount(app: FastAPI, page: gr.Blocks, path: str, accounts: AccountsLike, role: Role) -> None:
+def _mount(app: FastAPI, page: gr.Blocks, path: str, accounts: Accounts, role: Role) -> None:
     gr.mount_gradio_app(
         app,
         page,
@@ -116,7 +118,7 @@ def _add_guards(app: FastAPI, session_key: str, secure: bool, allowed_hosts: lis
 # --- sign-in -----------------------------------------------------------------------------------
 
 
-def _add_sign_in(app: FastAPI, accounts: AccountsLike) -> None:
+def _add_sign_in(app: FastAPI, accounts: Accounts) -> None:
     @app.get("/")
     def home(request: Request) -> RedirectResponse:
         user = session_user(request, accounts)
@@ -153,7 +155,7 @@ def _add_sign_in(app: FastAPI, accounts: AccountsLike) -> None:
         return Response(ICON_SVG, media_type="image/svg+xml")
 
 
-def _redeem(request: Request, accounts: AccountsLike, token: str) -> bool:
+def _redeem(request: Request, accounts: Accounts, token: str) -> bool:
     redeemed = accounts.redeem_link(token[:512])
     if redeemed is None:
         return False

@@ -32,7 +32,9 @@ def main() -> None:
     parser.add_argument("--picks", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    print(f"{'taste':<10}{'win rate':>9}  {'95 % interval':<16}{'won/tied/lost':<15}{'words':<12}{'round':>6}")
+    print(
+        f"{'taste':<10}{'win rate':>9}  {'95 % interval':<16}{'won/tied/lost':<15}{'words':<12}{'round':>6}"
+    )
     figures = {}
     for taste in options.tastes:
         with tempfile.TemporaryDirectory() as folder:
@@ -71,10 +73,15 @@ def fresh_prompts(admin: ApiClient) -> list[dict[str, Any]]:
     return Random(0).sample(fresh, PROMPTS)
 
 
-def count(admin: ApiClient, taste: str, policy: str, prompts: list[dict[str, Any]], seed: int) -> dict[str, Any]:
+def count(
+    admin: ApiClient, taste: str, policy: str, prompts: list[dict[str, Any]], seed: int
+) -> dict[str, Any]:
     won, tied, words = 0, 0, [0, 0]
     for number, prompt in enumerate(prompts):
-        sides = [answer(admin, who, prompt, 10_000 * (seed + 1) + number) for who in (policy, "policy-000000")]
+        sides = [
+            answer(admin, who, prompt, 10_000 * (seed + 1) + number)
+            for who in (policy, "policy-000000")
+        ]
         words = [words[i] + len(sides[i].split()) for i in (0, 1)]
         verdict = choose(TASTES[taste], sides[0], sides[1], 0.0, Random(0))
         won += verdict == "left"
@@ -83,11 +90,21 @@ def count(admin: ApiClient, taste: str, policy: str, prompts: list[dict[str, Any
     low, high = wilson(rate, len(prompts))
     mean_words = [total / len(prompts) for total in words]
     lost = len(prompts) - won - tied
-    return {"win_rate": rate, "low": low, "high": high, "won": won, "tied": tied, "lost": lost, "words": mean_words}
+    return {
+        "win_rate": rate,
+        "low": low,
+        "high": high,
+        "won": won,
+        "tied": tied,
+        "lost": lost,
+        "words": mean_words,
+    }
 
 
 def answer(admin: ApiClient, policy: str, prompt: dict[str, Any], seed: int) -> str:
-    sampled = admin.post(f"/policies/{policy}/sample", {"messages": prompt["messages"], "seed": seed})
+    sampled = admin.post(
+        f"/policies/{policy}/sample", {"messages": prompt["messages"], "seed": seed}
+    )
     return str(sampled["completions"][0]["text"])
 
 

@@ -38,9 +38,16 @@ def main() -> None:
     ours, rival = percentiles_ms(buffered), percentiles_ms(on_demand)
     print(f"with the buffer  p50 {ours['p50']:6.1f} ms   p95 {ours['p95']:6.1f} ms   ({ours['n']} picks, "
           f"{waited} found no pair ready)")  # fmt: skip
-    print(f"without          p50 {rival['p50']:6.1f} ms   p95 {rival['p95']:6.1f} ms   ({rival['n']} picks)")
-    print(f"ratio            p50 {rival['p50'] / ours['p50']:6.1f}      p95 {rival['p95'] / ours['p95']:6.1f}")
-    write("next_pair", {"buffer": ours, "on_demand": rival, "not_ready": waited, "pause_s": options.pause})
+    print(
+        f"without          p50 {rival['p50']:6.1f} ms   p95 {rival['p95']:6.1f} ms   ({rival['n']} picks)"
+    )
+    print(
+        f"ratio            p50 {rival['p50'] / ours['p50']:6.1f}      p95 {rival['p95'] / ours['p95']:6.1f}"
+    )
+    write(
+        "next_pair",
+        {"buffer": ours, "on_demand": rival, "not_ready": waited, "pause_s": options.pause},
+    )
 
 
 def measure(annotator: ApiClient, picks: int, pause_s: float) -> tuple[list[float], int]:
@@ -59,7 +66,9 @@ def measure(annotator: ApiClient, picks: int, pause_s: float) -> tuple[list[floa
     return seconds, waited
 
 
-def measure_on_demand(admin: ApiClient, annotator: ApiClient, picks: int, pause_s: float) -> list[float]:
+def measure_on_demand(
+    admin: ApiClient, annotator: ApiClient, picks: int, pause_s: float
+) -> list[float]:
     seconds = []
     prompts = admin.get("/prompts", limit=picks)["prompts"]
     for seed, prompt in enumerate(prompts):
@@ -67,7 +76,10 @@ def measure_on_demand(admin: ApiClient, annotator: ApiClient, picks: int, pause_
         time.sleep(pause_s)
         begin = time.perf_counter()
         annotator.post("/judgments", pick_of(pair))
-        admin.post("/policies/policy-000000/sample", {"messages": prompt["messages"], "n": 2, "seed": 2 * seed})
+        admin.post(
+            "/policies/policy-000000/sample",
+            {"messages": prompt["messages"], "n": 2, "seed": 2 * seed},
+        )
         seconds.append(time.perf_counter() - begin)
     return seconds
 

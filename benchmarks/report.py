@@ -24,4 +24,6 @@ def write(name: str, figures: dict[str, Any]) -> None:
     file = RESULTS / f"{name}.json"
     file.write_text(json.dumps({"machine": machine, **figures}, indent=1) + "\n")
     load = ", ".join(f"{value:.1f}" for value in machine["load"])
-    print(f"machine: {machine['cores']} cores, load {load}; figures in {file.relative_to(Path.cwd())}")
+    print(
+        f"machine: {machine['cores']} cores, load {load}; figures in {file.relative_to(Path.cwd())}"
+    )

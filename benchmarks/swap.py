@@ -41,17 +41,25 @@ def main() -> None:
         try:
             with app.client() as admin:
                 candidates = train_candidates(admin, options.swaps)
-                swaps, failures, requests = swap_under_load(app, admin, candidates, options.annotators)
+                swaps, failures, requests = swap_under_load(
+                    app, admin, candidates, options.annotators
+                )
                 mixed, by_policy = count_pairs(admin)
                 restart_s = restart(app, admin)
         finally:
             app.stop()
     promote_ms = [1000 * swap["promote_s"] for swap in swaps]
     first_ms = [1000 * swap["first_pair_s"] for swap in swaps]
-    print(f"hot-load and promote  median {median(promote_ms):.0f} ms, worst {max(promote_ms):.0f} ms ({len(swaps)} swaps)")
-    print(f"first pair of the new policy shown after  median {median(first_ms):.0f} ms, worst {max(first_ms):.0f} ms")
+    print(
+        f"hot-load and promote  median {median(promote_ms):.0f} ms, worst {max(promote_ms):.0f} ms ({len(swaps)} swaps)"
+    )
+    print(
+        f"first pair of the new policy shown after  median {median(first_ms):.0f} ms, worst {max(first_ms):.0f} ms"
+    )
     print(f"failed requests  {len(failures)} of {requests}   pairs of mixed policies  {mixed}")
-    print(f"restarting vLLM instead  {restart_s:.1f} s, ratio {1000 * restart_s / median(promote_ms):.0f}")
+    print(
+        f"restarting vLLM instead  {restart_s:.1f} s, ratio {1000 * restart_s / median(promote_ms):.0f}"
+    )
     for failure in failures[:5]:
         print("  ", failure)
     write("swap", {"swaps": swaps, "failed": failures, "requests": requests, "mixed_pairs": mixed,
@@ -77,7 +85,8 @@ def swap_under_load(
     stop, failures, requests = threading.Event(), list[str](), Counter[str]()
     tokens = [token_of(admin, f"sim-swap-{number}") for number in range(annotators)]
     threads = [
-        threading.Thread(target=annotate, args=(app.url, token, stop, failures, requests)) for token in tokens
+        threading.Thread(target=annotate, args=(app.url, token, stop, failures, requests))
+        for token in tokens
     ]
     for thread in threads:
         thread.start()
@@ -88,7 +97,9 @@ def swap_under_load(
         admin.post(f"/policies/{policy}/promote")
         promoted = time.perf_counter()
         shown = first_pair_after(admin, policy)
-        swaps.append({"policy": policy, "promote_s": promoted - begin, "first_pair_s": shown - begin})
+        swaps.append(
+            {"policy": policy, "promote_s": promoted - begin, "first_pair_s": shown - begin}
+        )
         time.sleep(PAUSE_S)
     stop.set()
     for thread in threads:
@@ -96,7 +107,9 @@ def swap_under_load(
     return swaps, failures, requests.total()
 
 
-def annotate(url: str, token: str, stop: threading.Event, failures: list[str], requests: Counter[str]) -> None:
+def annotate(
+    url: str, token: str, stop: threading.Event, failures: list[str], requests: Counter[str]
+) -> None:
     """Every request counts, every error is a failure; "nothing ready yet" is an answer, not an error."""
     with ApiClient(url, token, timeout_s=60) as client:
         while not stop.is_set():

@@ -14,8 +14,8 @@ COPIED = ("policies", "runs")  # adapters and the frozen data of each run; immut
 def backup(store: Store, out: Path) -> list[str]:
     """Write database, journal, policies and runs into the new folder `out`. Returns the names.
 
-    To restore, start prefloop with `--data-dir out`. Raises Invalid when `out` exists or lies in
-    the data directory.
+    To restore, start prefloop with `--data-dir out`.
+    Raises Invalid when `out` exists or lies in the data directory.
     """
     if out.exists():
         raise Invalid(f"{out} exists already. Name a folder that does not.")

@@ -6,6 +6,8 @@ them in.
 
 from __future__ import annotations
 
+import contextlib
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
@@ -25,8 +27,10 @@ class BadConfiguration(PrefloopError):
 def load(
     sections: Mapping[str, type], file: Path | None, env: Mapping[str, str], flags: Values
 ) -> dict[str, Any]:
-    """One instance of each section's dataclass. Raises BadConfiguration naming the key and where
-    it stands."""
+    """One instance of each section's dataclass.
+
+    Raises BadConfiguration naming the key and where it stands.
+    """
     found: dict[str, dict[str, Any]] = {name: {} for name in sections}
     for origin, values in (
         (str(file), _from_file(file)),
@@ -35,10 +39,9 @@ def load(
     ):
         for section, entries in values.items():
             for key, value in entries.items():
-                found_in = f"{section}.{key} in {origin}"
-                found.setdefault(section, {})[key] = _checked(
-                    sections, section, key, value, found_in
-                )
+                where = f"{section}.{key} in {origin}"
+                checked = _checked(sections, section, key, value, where)
+                found.setdefault(section, {})[key] = checked
     return {name: kind(**found[name]) for name, kind in sections.items()}
 
 
@@ -49,6 +52,8 @@ def _from_file(file: Path | None) -> Values:
         parsed = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadConfiguration(f"There is no configuration file {file}.") from None
+    except OSError as error:
+        raise BadConfiguration(f"{file} cannot be read: {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadConfiguration(f"{file} is not valid TOML: {error}.") from None
     for section, entries in parsed.items():
@@ -95,14 +100,13 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
     )
 
 
-def _scalar(kind: type, value: Any, where: str) -> Any:
+def _scalar(kind: Any, value: Any, where: str) -> Any:
     if isinstance(value, str) and kind is bool and value.lower() in ("true", "1", "false", "0"):
         return value.lower() in ("true", "1")
     if isinstance(value, str) and kind in (int, float):
-        try:
-            return kind(value)
-        except ValueError:
-            pass  # said below, with the key
-    if type(value) is kind or (kind is float and type(value) is int):
+        with contextlib.suppress(ValueError):  # said below, with the key
+            value = kind(value)
+    fits = type(value) is kind or (kind is float and type(value) is int)
+    if fits and (kind is not float or math.isfinite(value)):
         return kind(value)
     raise BadConfiguration(f"{where} must be of type {kind.__name__}, not {value!r}.")

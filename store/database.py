@@ -1,56 +1,41 @@
-"""The one door to the DuckDB file: open and repair, migrate, read with cursors, write through one
-thread.
+"""The one door to the DuckDB file: read with cursors, write through one thread.
 
 One process owns the file. All writes go through `Store.write`: a single thread groups what is
-waiting into one
-transaction, commits, appends the facts to the journal, and only then answers. That removes write
-conflicts as a class
-and lets a hundred annotators share one disk sync.
+waiting into one transaction, commits, appends the facts to the journal, and only then answers.
+That removes write conflicts as a class and lets a hundred annotators share one disk sync.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import shutil
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import duckdb
 
-from store.journal import JOURNALED, Fact, Journal, read_journal
-from store.rows import PrefloopError
+from store import opening
+from store.ids import uuid7
+from store.journal import JOURNALED, Fact, Journal, as_lines
+from store.rows import StoreBusy, StoreDown
+
+__all__ = ["Store", "StoreBusy", "StoreDown", "Tx"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-SETTINGS: dict[str, Any] = {
-    "autoinstall_known_extensions": False,
-    "autoload_known_extensions": False,
-    "memory_limit": "2GB",
-    "threads": 2,
-}
-MIGRATIONS = Path(__file__).parent / "migrations"
 BATCH = 200  # jobs in one transaction
-LEAST_FREE_BYTES = (
-    64 << 20
-)  # below this nothing is accepted: DuckDB's connection does not survive a full disk
-
-
-class StoreBusy(PrefloopError):
-    """Another process holds the database file."""
-
-
-class StoreDown(PrefloopError):
-    """The store cannot write; nothing was acknowledged."""
+# Below this nothing is accepted: DuckDB's connection does not survive a full disk.
+LEAST_FREE_BYTES = 64 << 20
 
 
 class Tx:
-    """One job's view of the writer's transaction. Facts inserted here also reach the journal."""
+    """One group's view of the writer's transaction. Facts inserted here also reach the journal."""
 
     def __init__(self, cursor: duckdb.DuckDBPyConnection, next_seq: Callable[[], int]) -> None:
         self._cursor = cursor
@@ -66,8 +51,15 @@ class Tx:
 
     def insert(self, table: str, row: dict[str, Any], *, journal: bool = True) -> None:
         """Append one fact. `table` and the keys of `row` come from code, never from a request."""
-        self._cursor.execute(insert_sql(table, tuple(row)), list(row.values()))
+        self._cursor.execute(_insert_sql(table, tuple(row)), list(row.values()))
         if journal:
+            self.also_journal(table, row)
+
+    def insert_all(self, table: str, rows: Sequence[dict[str, Any]]) -> None:
+        """Like `insert` for rows of equal keys, many times faster."""
+        for start in range(0, len(rows), 5000):
+            opening.insert_rows(self._cursor, table, rows[start : start + 5000])
+        for row in rows:
             self.also_journal(table, row)
 
     def also_journal(self, table: str, row: dict[str, Any]) -> None:
@@ -85,38 +77,54 @@ class Store:
     """Open with `Store.open(data_dir)`; close it, or lose only what was never acknowledged."""
 
     def __init__(
-        self, root: duckdb.DuckDBPyConnection, journal: Journal, data_dir: Path, replayed: int
+        self,
+        root: duckdb.DuckDBPyConnection,
+        journal: Journal,
+        data_dir: Path,
+        replayed: int,
+        held: contextlib.ExitStack,
     ) -> None:
         self._root = root
         self._journal = journal
         self.data_dir = data_dir
         self.replayed = replayed  # rows that only the journal still had
+        self._held = held
         self._seq = _last_seq(root)
         self._jobs: queue.Queue[_Job[Any] | None] = queue.Queue()
+        self._gate = threading.Lock()  # nothing enters the queue after its closing None
+        self._closed = False
         self._broken: str | None = None
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
     @classmethod
     def open(cls, data_dir: Path) -> Store:
-        """Open or create the store; after a crash keep copies, drop a corrupt log and replay the
-        journal.
+        """Open or create the store; after a crash bring database and journal together.
 
-        Raises StoreBusy when another process holds it, StoreDown when the file itself is damaged.
+        Copies of what the crash left stay beside the database, a corrupt write-ahead log is
+        dropped, and the journal is replayed. Raises StoreBusy when another process holds the
+        folder, StoreDown when the database file itself is damaged.
         """
-        data_dir.mkdir(parents=True, exist_ok=True)
         path, journal_path = data_dir / "prefloop.duckdb", data_dir / "journal.jsonl"
-        clean = _closed_cleanly(path, journal_path)
-        root = _connect(path)
-        migrate(root)
-        root.execute("set lock_configuration = true")
-        replayed = 0 if clean else replay(root, journal_path)
-        if replayed:
-            log.warning(
-                "%d rows were missing from the database and came back from the journal", replayed
-            )
-        _clean_marker(path).unlink(missing_ok=True)
-        return cls(root, Journal(journal_path), data_dir, replayed)
+        with contextlib.ExitStack() as held:
+            held.enter_context(opening.hold(data_dir))
+            root = held.enter_context(opening.connect(path))
+            try:
+                opening.migrate(root)
+                root.execute("set lock_configuration = true")
+                clean = _marker(data_dir).exists() and _marker(data_dir).read_text() == _mark(
+                    root, journal_path
+                )
+                _marker(data_dir).unlink(missing_ok=True)
+                replayed = 0 if clean else opening.replay(root, journal_path)
+                journal = held.enter_context(contextlib.closing(Journal(journal_path)))
+                for facts in () if clean else opening.not_journaled(root):
+                    journal.append(as_lines(facts))
+            except duckdb.Error as error:
+                raise opening.damaged(path, error) from None
+            if replayed:
+                log.warning("%d rows were missing and came back from the journal", replayed)
+            return cls(root, journal, data_dir, replayed, held.pop_all())
 
     def read(self, sql: str, params: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Rows as dicts, from a cursor of its own: any thread may call this."""
@@ -130,35 +138,39 @@ class Store:
     def write(self, work: Callable[[Tx], T]) -> T:
         """Run `work` in the writer's transaction; return after commit and journal sync.
 
-        `work` may run twice (alone again when its group failed), so it must touch nothing but the transaction.
-        What it raises reaches the caller, and nothing of it is stored.
+        `work` may run twice (alone again when its group failed), so it must touch nothing but the
+        transaction. What it raises reaches the caller, and nothing of it is stored.
         """
-        if self._broken:
-            raise StoreDown(self._broken)
         job = _Job(work)
-        self._jobs.put(job)
+        with self._gate:
+            if self._closed:
+                raise StoreDown("prefloop is stopping; nothing was stored.")
+            self._jobs.put(job)
         return job.answer.result()
 
     def copy_to(self, path: Path) -> None:
-        """A consistent copy of the database; picks go on meanwhile. The name of the copy must not
-        exist."""
+        """A consistent copy of the database; picks go on meanwhile. `path` must not exist."""
+        alias = "copy_" + uuid7().replace("-", "")  # attached names are shared by all cursors
+        quoted = str(path).replace("'", "''")  # ATTACH takes no parameters
         with self._root.cursor() as cursor:
-            quoted = str(path).replace("'", "''")  # ATTACH takes no parameters
-            cursor.execute("attach '" + quoted + "' as copied")
+            cursor.execute(f"attach '{quoted}' as {alias}")
             try:
-                cursor.execute("copy from database prefloop to copied")
+                cursor.execute(f"copy from database prefloop to {alias}")
             finally:
-                cursor.execute("detach copied")
+                cursor.execute(f"detach {alias}")
 
     def close(self) -> None:
-        self._jobs.put(None)
+        """Settle what is waiting, then let the folder go. A second call does nothing."""
+        with self._gate:
+            if self._closed:
+                return
+            self._closed = True
+            self._jobs.put(None)
         self._thread.join()
-        if self._broken is None:
-            self._root.execute("checkpoint")
-            path = self.data_dir / "prefloop.duckdb"
-            _clean_marker(path).write_text(str(self._journal.size()))
-        self._journal.close()
-        self._root.close()
+        with self._held:
+            if self._broken is None:
+                self._root.execute("checkpoint")
+                _marker(self.data_dir).write_text(_mark(self._root, self._journal.path))
 
     def __enter__(self) -> Store:
         return self
@@ -181,24 +193,33 @@ class Store:
         return batch
 
     def _settle(self, cursor: duckdb.DuckDBPyConnection, batch: list[_Job[Any]]) -> None:
-        """Answer every job. A job that fails must not take its neighbours along: then each runs
-        alone."""
+        """Answer every job. One that fails must not take its neighbours along: each runs alone."""
         try:
             results = self._commit(cursor, batch)
-        except Exception as error:
+        # Whatever a job raises belongs to its caller, and the writer must outlive it: this is the
+        # edge of the thread.
+        except Exception as error:  # noqa: BLE001
             if isinstance(error, duckdb.FatalException):
-                self._broken = "The database stopped writing (disk full?). Free some space and restart prefloop."
-            if len(batch) == 1 or self._broken:
+                self._broken = (
+                    "The database stopped writing (disk full?). Free some space and restart "
+                    "prefloop."
+                )
+            if self._broken:
+                error = StoreDown(self._broken)
+            elif len(batch) > 1:
                 for job in batch:
-                    job.answer.set_exception(StoreDown(self._broken) if self._broken else error)
+                    self._settle(cursor, [job])
                 return
             for job in batch:
-                self._settle(cursor, [job])
-            return
-        for job, result in zip(batch, results, strict=True):
-            job.answer.set_result(result)
+                job.answer.set_exception(error)
+        else:
+            for job, result in zip(batch, results, strict=True):
+                job.answer.set_result(result)
 
     def _commit(self, cursor: duckdb.DuckDBPyConnection, batch: list[_Job[Any]]) -> list[Any]:
+        """Run the jobs in one transaction and journal their facts. Raises what a job raises."""
+        if self._broken:
+            raise StoreDown(self._broken)
         if shutil.disk_usage(self.data_dir).free < LEAST_FREE_BYTES:
             raise StoreDown(
                 "The disk of the data directory is full. Free some space; nothing was stored."
@@ -207,16 +228,22 @@ class Store:
         cursor.execute("begin")
         try:
             results = [job.work(tx) for job in batch]
+            lines = as_lines(tx.facts)  # what cannot be journaled must fail before the commit
             cursor.execute("commit")
         except BaseException:
-            if not self._broken:
-                _rollback(cursor)
+            _rollback(cursor)
             raise
         try:
-            self._journal.append(tx.facts)
-        except OSError as error:  # committed but not journaled: nobody is told "stored", and nothing more is accepted
-            self._broken = f"The journal cannot be written ({error.strerror}). Free some space and restart prefloop."
-            raise StoreDown(self._broken) from error
+            self._journal.append(lines)
+        except (OSError, ValueError) as error:
+            # Committed but not journaled. A job that ran again now would find its own row, call it
+            # stored and leave the journal without it, so nothing more is accepted; the next start
+            # brings the journal up to the database.
+            said = error.strerror if isinstance(error, OSError) else str(error)
+            self._broken = (
+                f"The journal cannot be written ({said}). Free some space and restart prefloop."
+            )
+            raise
         return results
 
     def _next_seq(self) -> int:
@@ -224,105 +251,21 @@ class Store:
         return self._seq
 
 
-def insert_sql(table: str, columns: tuple[str, ...]) -> str:
+def _insert_sql(table: str, columns: tuple[str, ...]) -> str:
     assert all(name.isidentifier() for name in (table, *columns))
     marks = ", ".join("?" * len(columns))
-    return " ".join(("insert into", table, "(", ", ".join(columns), ") values (", marks, ")"))
+    return f"insert into {table} ({', '.join(columns)}) values ({marks})"
 
 
-def migrate(root: duckdb.DuckDBPyConnection, folder: Path = MIGRATIONS) -> None:
-    """Apply numbered SQL files once each, in its own transaction with its record, then checkpoint.
-
-    Raises StoreDown when the database was written by a newer prefloop.
-    """
-    root.execute(
-        "create table if not exists schema_version (version integer primary key, name varchar, applied timestamp)"
-    )
-    done = {version for (version,) in root.execute("select version from schema_version").fetchall()}
-    files = {int(file.name[:4]): file for file in sorted(folder.glob("[0-9]*_*.sql"))}
-    if newer := done - set(files):
-        raise StoreDown(
-            f"This data directory was written by a newer prefloop (schema {max(newer)}). Upgrade prefloop."
-        )
-    for version, file in files.items():
-        if version in done:
-            continue
-        root.execute("begin")
-        try:
-            root.execute(file.read_text(encoding="utf-8"))
-            root.execute(
-                "insert into schema_version values (?, ?, now()::timestamp)", [version, file.stem]
-            )
-            root.execute("commit")
-        except BaseException:
-            root.execute("rollback")
-            raise
-        root.execute("checkpoint")
+def _marker(data_dir: Path) -> Path:
+    """Tells the state at the last clean close; absent while the store is open."""
+    return data_dir / "store.closed"
 
 
-def replay(root: duckdb.DuckDBPyConnection, journal_path: Path) -> int:
-    """Insert the journal's facts that the database lacks. Returns how many rows came back."""
-    back = 0
-    root.execute("begin")
-    for table, row in read_journal(journal_path):
-        if table not in JOURNALED:
-            raise StoreDown(
-                f"The journal names the unknown table {table!r}; it is not a prefloop journal."
-            )
-        sql = insert_sql(table, tuple(row)) + " on conflict do nothing returning 1"
-        back += len(root.execute(sql, list(row.values())).fetchall())
-    root.execute("commit")
-    return back
-
-
-def _connect(path: Path) -> duckdb.DuckDBPyConnection:
-    wal = path.with_name(path.name + ".wal")
-    if wal.exists():  # the last process did not close: keep what it left before DuckDB touches it
-        keep = path.with_name(f"{path.name}.crash-{time.time_ns()}")
-        if path.exists():
-            shutil.copy2(path, keep)
-        shutil.copy2(wal, f"{keep}.wal")
-        _keep_newest_crashes(path)
-    try:
-        return duckdb.connect(str(path), config=SETTINGS)
-    except duckdb.IOException as error:
-        if "lock" in str(error):
-            raise StoreBusy(
-                f"Another process uses the data directory {path.parent}. Stop it, or choose another --data-dir."
-            ) from None
-        if "replaying WAL" not in str(error):
-            raise StoreDown(
-                f"The database {path} cannot be opened: {_first_line(error)}. Restore a backup."
-            ) from None
-    except duckdb.Error as error:
-        if "replaying WAL" not in str(error):
-            raise StoreDown(
-                f"The database {path} cannot be opened: {_first_line(error)}. Restore a backup."
-            ) from None
-    log.warning(
-        "the write-ahead log was damaged; it is kept beside the database, the journal brings the picks back"
-    )
-    wal.unlink()
-    return duckdb.connect(str(path), config=SETTINGS)
-
-
-def _keep_newest_crashes(path: Path, keep: int = 3) -> None:
-    copies = sorted(path.parent.glob(path.name + ".crash-*[0-9]"))
-    for old in copies[:-keep]:
-        old.unlink(missing_ok=True)
-        old.with_name(old.name + ".wal").unlink(missing_ok=True)
-
-
-def _closed_cleanly(path: Path, journal_path: Path) -> bool:
-    marker = _clean_marker(path)
-    if not (path.exists() and marker.exists() and journal_path.exists()):
-        return False
-    return marker.read_text() == str(journal_path.stat().st_size)
-
-
-def _clean_marker(path: Path) -> Path:
-    """Holds the journal's size at the last clean close; absent while the store is open."""
-    return path.with_name("store.closed")
+def _mark(root: duckdb.DuckDBPyConnection, journal_path: Path) -> str:
+    """Bytes of the journal and the last seq: an older copy put in place of either is noticed."""
+    size = journal_path.stat().st_size if journal_path.exists() else -1
+    return f"{size} {_last_seq(root)}"
 
 
 def _last_seq(root: duckdb.DuckDBPyConnection) -> int:
@@ -330,7 +273,8 @@ def _last_seq(root: duckdb.DuckDBPyConnection) -> int:
         "select table_name from duckdb_columns() where column_name = 'seq' and table_name in "
         "(select table_name from duckdb_tables())"
     ).fetchall()
-    return max([root.table(name).max("seq").fetchall()[0][0] or 0 for (name,) in tables], default=0)
+    every = " union all ".join(f"select max(seq) as seq from {name}" for (name,) in tables)
+    return int(root.execute(f"select coalesce(max(seq), 0) from ({every})").fetchall()[0][0])
 
 
 def _rows(result: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
@@ -343,11 +287,5 @@ def _rows(result: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
 def _rollback(cursor: duckdb.DuckDBPyConnection) -> None:
     try:
         cursor.execute("rollback")
-    except duckdb.Error:
-        log.exception(
-            "rollback failed"
-        )  # the transaction is gone already; the first error is the one to report
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
+    except duckdb.Error:  # the transaction is gone already; the first error is the one to report
+        log.exception("rollback failed")

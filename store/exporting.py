@@ -1,7 +1,8 @@
-"""Write picks in the layouts that trainers read. JSON lines; fixed key order, so the same picks
-give the same bytes.
+"""Write picks in the layouts that trainers read: JSON lines of fixed key order.
 
-trl                  {"prompt", "chosen", "rejected"} as text; a prompt of several turns is written HH-RLHF style
+The same picks give the same bytes.
+
+trl                  {"prompt", "chosen", "rejected"} as text, several turns as HH-RLHF writes them
 trl-conversational   the same three as lists of messages: the layout to prefer for chat models
 jsonl                every live judgment with everything that is stored about it
 """
@@ -23,8 +24,7 @@ FILTERS = ("source", "tag", "user", "policy", "verdict")
 
 @dataclass(frozen=True)
 class Selection:
-    """Which picks to export. Simulated picks only on request: `source=all` or
-    `source=simulated`."""
+    """Which picks to export; simulated ones only with `source=all` or `source=simulated`."""
 
     since: datetime | None = None
     source: str | None = None
@@ -95,7 +95,9 @@ select j.*, u.name as annotator from (
         p.a_policy_id, p.a_seed, p.a_sampling,
         p.b_text, p.b_token_ids, p.b_logprob_sum, p.b_logprob_count, p.b_finish_reason,
         p.b_policy_id, p.b_seed, p.b_sampling
-    from judgment_live j join pair p on p.pair_id = j.pair_id join prompt t on t.prompt_id = p.prompt_id
+    from judgment_live j
+    join pair p on p.pair_id = j.pair_id
+    join prompt t on t.prompt_id = p.prompt_id
 ) j join app_user u on u.user_id = j.user_id
 """
 SIDE_FIELDS = (

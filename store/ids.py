@@ -8,8 +8,10 @@ import uuid
 
 
 def uuid7() -> str:
-    """A time-ordered uuid: 48 bits of milliseconds, then random bits. For names, not for order:
-    see `seq`."""
+    """A time-ordered uuid: 48 bits of milliseconds, then random bits.
+
+    For names, not for order: see `seq`.
+    """
     value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10))
     value = value & ~(0xF << 76) | 7 << 76  # version
     value = value & ~(0x3 << 62) | 2 << 62  # variant

@@ -1,26 +1,34 @@
-"""Append-only journal beside the database: one JSON line per fact, on disk before anybody is told
-"stored".
+"""Append-only journal beside the database, on disk before anybody is told "stored".
 
-DuckDB can silently drop the tail of a damaged write-ahead log, so facts that people made exist
-twice. Replaying the
-whole journal is harmless: every row has a primary key.
+One JSON line per fact. DuckDB can silently drop the tail of a damaged write-ahead log, so facts
+that people made exist twice. Reading the whole journal back is harmless: every row has a key.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+log = logging.getLogger(__name__)
 Fact = tuple[str, dict[str, Any]]  # table, row
 
 # Everything that is needed to rebuild picks and the history of policies from nothing.
-JOURNALED = frozenset(
-    {"app_user", "prompt", "pair", "judgment", "retraction", "policy", "promotion"}
-)
+# Table: its key. People come before what they did, for a reader of the file.
+JOURNALED = {
+    "app_user": "user_id",
+    "prompt": "prompt_id",
+    "pair": "pair_id",
+    "judgment": "judgment_id",
+    "retraction": "retraction_id",
+    "policy": "policy_id",
+    "promotion": "promotion_id",
+}
 
 
 class Journal:
@@ -29,17 +37,23 @@ class Journal:
         _cut_torn_tail(path)
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - owned until close()
 
-    def append(self, facts: Sequence[Fact]) -> None:
-        """Return only after the lines are on the disk."""
-        if not facts:
+    def append(self, lines: bytes) -> None:
+        """Return only after the lines are on the disk. Raises OSError and then holds none of them.
+
+        A closed file is a ValueError.
+        """
+        if not lines:
             return
-        lines = [
-            json.dumps({"table": t, "row": r}, default=_plain, ensure_ascii=False) for t, r in facts
-        ]
-        data = memoryview(("\n".join(lines) + "\n").encode())
-        while data:  # an unbuffered write may be short
-            data = data[self._file.write(data) :]
-        os.fdatasync(self._file.fileno())
+        before = self.size()
+        left = memoryview(lines)
+        try:
+            while left:  # an unbuffered write may be short
+                left = left[self._file.write(left) :]
+            os.fdatasync(self._file.fileno())
+        except OSError:
+            with contextlib.suppress(OSError):  # a device or a dead disk: the first error counts
+                os.ftruncate(self._file.fileno(), before)
+            raise
 
     def size(self) -> int:
         return os.fstat(self._file.fileno()).st_size
@@ -48,16 +62,38 @@ class Journal:
         self._file.close()
 
 
+def as_lines(facts: Sequence[Fact]) -> bytes:
+    """Facts as journal lines. Raises TypeError for a value that JSON cannot carry."""
+    entries = ({"table": table, "row": row} for table, row in facts)
+    lines = [json.dumps(entry, default=_plain, ensure_ascii=False) + "\n" for entry in entries]
+    return "".join(lines).encode()
+
+
 def read_journal(path: Path) -> Iterator[Fact]:
-    """Facts in the order they were written; a torn last line was never acknowledged and is left
-    out."""
+    """Facts in the order they were written.
+
+    A torn last line was never acknowledged and is left out. A damaged line is left out with a
+    warning: the database still has its row, and `Store.open` writes it to the journal again.
+    """
     if not path.exists():
         return
-    with open(path, encoding="utf-8") as lines:
-        for line in lines:
-            if line.endswith("\n"):
-                entry = json.loads(line)
-                yield entry["table"], entry["row"]
+    with open(path, "rb") as lines:  # bytes: a torn tail may end inside a character
+        for number, line in enumerate(lines, 1):
+            if not line.endswith(b"\n"):
+                return
+            if fact := _fact(line):
+                yield fact
+            else:
+                log.warning("line %d of %s is damaged and was left out", number, path)
+
+
+def _fact(line: bytes) -> Fact | None:
+    try:
+        entry = json.loads(line)
+        table, row = entry["table"], entry["row"]
+        return (table, row) if row[JOURNALED[table]] else None
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def _cut_torn_tail(path: Path) -> None:

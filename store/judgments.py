@@ -1,5 +1,7 @@
-"""Picks: stored once, never edited. Undo is a retraction, and the pair comes back to the same
-annotator."""
+"""Picks: stored once, never edited.
+
+Undo is a retraction, and the pair comes back to the same annotator.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,8 @@ from store import pairs
 from store.database import Store, Tx
 from store.ids import uuid7
 from store.rows import VERDICTS, Conflict, Invalid, NotFound, User, Verdict, is_text, utc_now
+
+LONGEST_MS = 366 * 86_400_000
 
 
 @dataclass(frozen=True)
@@ -35,20 +39,20 @@ class NewJudgment:
         texts = (self.comment or "", self.edited_text or "", *self.reasons)
         if len(self.reasons) > 20 or any(len(text) > 20_000 for text in texts):
             raise Invalid("At most 20 reasons, and no text above 20,000 characters.")
-        if not all(is_text(text) for text in texts):
+        if not all(is_text(text) for text in (*texts, self.judgment_id, self.pair_id)):
             raise Invalid("A text holds characters that are not valid Unicode.")
+        if self.ms_spent is not None and abs(self.ms_spent) > LONGEST_MS:
+            raise Invalid("ms_spent is above a year.")
 
 
 def judge(store: Store, user: User, new: NewJudgment) -> bool:
-    """True when stored, False when the same id was stored before. On disk twice before it returns.
+    """True when stored, False when the same id was stored before; on disk twice either way.
 
     Raises NotFound when the pair was never shown to this user, Conflict when it was judged already.
     """
 
     def work(tx: Tx) -> bool:
-        if known := tx.one(
-            "select * from judgment where judgment_id = $id", {"id": new.judgment_id}
-        ):
+        if known := tx.one(KNOWN, {"id": new.judgment_id}):
             if (known["pair_id"], known["user_id"]) != (new.pair_id, user.user_id):
                 raise Conflict("This judgment id was used for another pick. Make a new uuid.")
             return False
@@ -103,8 +107,7 @@ def search(
     """Live picks, newest first."""
     return store.read(
         """select j.judgment_id as id, j.pair_id, u.name as "user", j.verdict, j.strength,
-        j.reasons, j.comment,
-                  j.edited_text, j.ms_spent, j.source, j.created
+                  j.reasons, j.comment, j.edited_text, j.ms_spent, j.source, j.created
            from judgment_live j join app_user u on u.user_id = j.user_id
            where ($user is null or j.user_id = $user) and ($since is null or j.created >= $since)
            order by j.seq desc limit $limit""",
@@ -112,6 +115,7 @@ def search(
     )
 
 
+KNOWN = "select pair_id, user_id from judgment where judgment_id = $id"
 SHOWN = """
 select * from annotator_event where pair_id = $pair and user_id = $user order by seq desc limit 1
 """
@@ -158,8 +162,7 @@ def _row(tx: Tx, user: User, new: NewJudgment, shown: dict[str, Any]) -> dict[st
 
 
 def _journal_pair(tx: Tx, pair_id: str) -> None:
-    """A pick without its texts is worth nothing: the journal holds the pair and the prompt beside
-    it."""
+    """A pick without its texts is worth nothing: pair and prompt stand beside it."""
     pair_sql, prompt_sql = PAIR_AND_PROMPT
     for table, sql in (("pair", pair_sql), ("prompt", prompt_sql)):
         row = tx.one(sql, {"pair": pair_id})

@@ -1,8 +1,8 @@
 """Sampled pairs and who has which one on screen.
 
-A lease is an `annotator_event`: this pair, this annotator, this side on the left, until then. A
-pair is free when no
-one has judged it (a skip counts only for the one who skipped) and no lease on it runs.
+A lease is an `annotator_event`: this pair, this annotator, this side on the left, until then.
+A pair is free when no one has judged it (a skip counts only for the one who skipped) and no lease
+on it runs.
 """
 
 from __future__ import annotations
@@ -51,42 +51,28 @@ def add(
     return pair_id
 
 
-def insert_imported(
-    tx: Tx, prompt_id: str, chosen: str, rejected: str, import_key: str
-) -> str | None:
-    """The new pair's id (chosen is side a), or None when the same row was imported before."""
-    if tx.one("select 1 from pair where import_key = $key", {"key": import_key}):
-        return None
-    row = {
-        "pair_id": uuid7(),
-        "seq": tx.next_seq(),
-        "prompt_id": prompt_id,
-        "source": "import",
-        "a_text": chosen,
-        "b_text": rejected,
-        "import_key": import_key,
-        "created": utc_now(),
-    }
-    tx.insert("pair", row)
-    return row["pair_id"]
-
-
 def held_by(store: Store, user_id: str) -> Lease | None:
-    """The pair that this annotator has on screen: the newest running lease without a pick of
-    theirs."""
+    """What this annotator has on screen: the newest running lease without a pick of theirs."""
     rows = store.read(HELD, {"user": user_id, "now": utc_now()})
     return _lease(rows[0]) if rows else None
 
 
 def lease_next(store: Store, user_id: str, left_side: Side, life: timedelta) -> str | None:
-    """Lease the oldest free pair of the champion; None when there is none."""
+    """Lease the oldest free pair of the champion; None when there is none.
+
+    An annotator who had the pair before gets it with the sides as they were: an old tab may still
+    show it, and its verdict must mean the same.
+    """
 
     def work(tx: Tx) -> str | None:
         found = tx.one(NEXT_FREE, {"user": user_id, "now": utc_now()})
         if found is None:
             return None
-        insert_lease(tx, "shown", user_id, found["pair_id"], left_side, life)
-        return found["pair_id"]
+        pair_id: str = found["pair_id"]
+        drawn = tx.one(DRAWN, {"user": user_id, "pair": pair_id})
+        side = drawn["left_side"] if drawn else left_side
+        insert_lease(tx, "shown", user_id, pair_id, side, life)
+        return pair_id
 
     return store.write(work)
 
@@ -120,21 +106,30 @@ from annotator_event e
 join pair p on p.pair_id = e.pair_id
 join prompt t on t.prompt_id = p.prompt_id
 where e.user_id = $user and e.lease_expires > $now
-  and not exists (select 1 from judgment_live j where j.pair_id = e.pair_id and (j.user_id = $user or j.verdict <> 'skip'))
+  and not exists (select 1 from judgment_live j
+                  where j.pair_id = e.pair_id and (j.user_id = $user or j.verdict <> 'skip'))
 order by e.seq desc limit 1
 """
 
 FREE = """
 from pair p
 where p.a_policy_id = (select policy_id from current_policy) and p.source = 'sampled'
-  and not exists (select 1 from annotator_event e where e.pair_id = p.pair_id and e.lease_expires > $now
-                  and not exists (select 1 from judgment s
-                                  where s.pair_id = e.pair_id and s.user_id = e.user_id and s.seq > e.seq))
+  and not exists (select 1 from annotator_event e
+                  where e.pair_id = p.pair_id and e.lease_expires > $now
+                    and not exists (select 1 from judgment s
+                                    where s.pair_id = e.pair_id and s.user_id = e.user_id
+                                      and s.seq > e.seq))
   and not exists (select 1 from judgment_live j
-                  where j.pair_id = p.pair_id and (j.verdict <> 'skip' or $user is null or j.user_id = $user))
+                  where j.pair_id = p.pair_id
+                    and (j.verdict <> 'skip' or $user is null or j.user_id = $user))
 """
 NEXT_FREE = "select p.pair_id" + FREE + "order by p.seq limit 1"
 READY = "select count(*) as n" + FREE
+
+DRAWN = """
+select left_side from annotator_event where pair_id = $pair and user_id = $user
+order by seq desc limit 1
+"""
 
 
 def _side(side: Side, completion: Completion) -> dict[str, Any]:

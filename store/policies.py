@@ -12,8 +12,7 @@ Action = Literal["promote", "rollback", "reject", "retire"]
 
 
 def next_id(store: Store) -> str:
-    """The name of the next policy. Names are versions: one is never used twice, also when its run
-    failed later.
+    """The name of the next policy: a version, never used twice, also when its run failed later.
 
     Counts published folders as well as rows: a rebuilt database must not reuse a folder that vLLM
     has seen.
@@ -87,25 +86,29 @@ def everyone(store: Store) -> list[Policy]:
 
 
 def previous_champion(store: Store) -> Policy | None:
-    """The policy that served before the current one: where a plain rollback goes."""
+    """The policy that served before the current one: where a plain rollback goes.
+
+    One that a person retired is out of use for good and is passed over.
+    """
     row = store.read_one(
         """select p.* from policy_now p
-           join (select policy_id, max(seq) as last from promotion where action in ('promote', 'rollback')
-                 group by policy_id) c on c.policy_id = p.policy_id
-           where p.status = 'retired' order by c.last desc limit 1"""
+           join (select policy_id, max(seq) as last, arg_max(action, seq) as action
+                 from promotion group by policy_id) l on l.policy_id = p.policy_id
+           where p.status = 'retired' and l.action in ('promote', 'rollback')
+           order by l.last desc limit 1"""
     )
     return _policy(row) if row else None
 
 
 def _policy(row: dict[str, Any]) -> Policy:
-    fields = (
-        "policy_id",
-        "status",
-        "parent",
-        "run_id",
-        "base_model",
-        "adapter_path",
-        "adapter_sha256",
-        "created",
+    return Policy(
+        policy_id=row["policy_id"],
+        status=row["status"],
+        parent=row["parent"],
+        run_id=row["run_id"],
+        base_model=row["base_model"],
+        adapter_path=row["adapter_path"],
+        adapter_sha256=row["adapter_sha256"],
+        created=row["created"],
+        reason=row["reason"],
     )
-    return Policy(*(row[name] for name in fields), reason=row["reason"])

@@ -33,18 +33,32 @@ def add(store: Store, new: Iterable[NewPrompt], source: str) -> tuple[int, int]:
     prompts = list(new)
 
     def work(tx: Tx) -> int:
-        return sum(insert(tx, prompt, source)[1] for prompt in prompts)
+        ids, added = insert(tx, prompts, source)
+        return added + _to_pool(tx, ids, source)
 
     added = store.write(work)
     return added, len(prompts) - added
 
 
-def insert(tx: Tx, prompt: NewPrompt, source: str) -> tuple[str, bool]:
-    """The id of the prompt with this content, and whether it is new."""
-    key = content_hash(prompt.messages)
-    if known := tx.one("select prompt_id from prompt where content_hash = $key", {"key": key}):
-        return known["prompt_id"], False
-    row = {
+def insert(tx: Tx, new: Sequence[NewPrompt], source: str) -> tuple[list[str], int]:
+    """The id of each prompt, and how many are new. A prompt is known by its messages."""
+    keys = [content_hash(prompt.messages) for prompt in new]
+    found = tx.all(
+        "select content_hash, prompt_id from prompt where content_hash in (select unnest($keys))",
+        {"keys": list(set(keys))},
+    )
+    ids = {row["content_hash"]: row["prompt_id"] for row in found}
+    rows = []
+    for key, prompt in zip(keys, new, strict=True):
+        if key not in ids:
+            rows.append(_row(tx, key, prompt, source))
+            ids[key] = rows[-1]["prompt_id"]
+    tx.insert_all("prompt", rows)
+    return [ids[key] for key in keys], len(rows)
+
+
+def _row(tx: Tx, key: str, prompt: NewPrompt, source: str) -> dict[str, Any]:
+    return {
         "prompt_id": uuid7(),
         "seq": tx.next_seq(),
         "messages": json.dumps(prompt.messages, ensure_ascii=False),
@@ -53,13 +67,24 @@ def insert(tx: Tx, prompt: NewPrompt, source: str) -> tuple[str, bool]:
         "content_hash": key,
         "created": utc_now(),
     }
-    tx.insert("prompt", row)
-    return row["prompt_id"], True
+
+
+def _to_pool(tx: Tx, ids: list[str], source: str) -> int:
+    """Prompts that came with preferences are not sampled until somebody imports them as prompts."""
+    moved = tx.all(
+        "update prompt set source = $source where source = 'preferences' "
+        "and prompt_id in (select unnest($ids)) returning *",
+        {"source": source, "ids": ids},
+    )
+    for row in moved:
+        tx.also_journal("prompt", row)
+    return len(moved)
 
 
 def search(store: Store, tag: str | None, limit: int) -> list[Prompt]:
     rows = store.read(
-        "select * from prompt where $tag is null or list_contains(tags, $tag) order by seq limit $limit",
+        """select * from prompt where $tag is null or list_contains(tags, $tag)
+           order by seq limit $limit""",
         {"tag": tag, "limit": limit},
     )
     return [_prompt(row) for row in rows]
@@ -74,8 +99,8 @@ def least_sampled(store: Store, policy_id: str, limit: int) -> list[Prompt]:
     """Prompts with the fewest pairs of this policy first, in random order among equals."""
     rows = store.read(
         """select t.* from prompt t
-           left join (select prompt_id, count(*) as n from pair where a_policy_id = $policy group by prompt_id) c
-             on c.prompt_id = t.prompt_id
+           left join (select prompt_id, count(*) as n from pair where a_policy_id = $policy
+                      group by prompt_id) c on c.prompt_id = t.prompt_id
            where t.source <> 'preferences'
            order by coalesce(c.n, 0), random() limit $limit""",
         {"policy": policy_id, "limit": limit},

@@ -13,11 +13,8 @@ RunKind = Literal["rm", "dpo", "round"]
 RunStatus = Literal["queued", "running", "done", "failed", "cancelled"]
 PolicyStatus = Literal["candidate", "champion", "retired", "rejected"]
 
-ROLES: tuple[Role, ...] = (
-    "annotator",
-    "researcher",
-    "admin",
-)  # each may do what those before it may
+# Each role may do what those before it may.
+ROLES: tuple[Role, ...] = ("annotator", "researcher", "admin")
 VERDICTS: tuple[Verdict, ...] = ("left", "right", "tie", "both_bad", "skip", "flag")
 RUN_KINDS: tuple[RunKind, ...] = ("rm", "dpo", "round")
 
@@ -36,6 +33,14 @@ class Conflict(PrefloopError):
 
 class Invalid(PrefloopError):
     """The values of a request or of a file cannot be used (HTTP 422)."""
+
+
+class StoreBusy(PrefloopError):
+    """Another process holds the data directory."""
+
+
+class StoreDown(PrefloopError):
+    """The store cannot write; nothing was acknowledged."""
 
 
 class Message(TypedDict):

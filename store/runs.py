@@ -19,12 +19,16 @@ def add(
     user_id: str | None,
     parent: str | None = None,
 ) -> str:
-    """A queued run; its id is also the name of its folder."""
+    """A queued run; its id is also the name of its folder.
+
+    Folders count too: runs are not in the journal, and a rebuilt database must not reuse one.
+    """
 
     def work(tx: Tx) -> str:
-        last = tx.one("select max(run_id) as id from run")
-        number = int(last["id"].removeprefix("run-")) if last and last["id"] else 0
-        run_id = numbered("run", number + 1)
+        rows = [row["run_id"] for row in tx.all("select max(run_id) as run_id from run")]
+        folders = [path.name for path in (store.data_dir / "runs").glob("run-*")]
+        numbers = [int(name[4:]) for name in (*rows, *folders) if name and name[4:].isdigit()]
+        run_id = numbered("run", max(numbers, default=0) + 1)
         row = {
             "run_id": run_id,
             "seq": tx.next_seq(),
@@ -87,32 +91,20 @@ def get(store: Store, run_id: str) -> Run:
 
 
 def newest(store: Store, limit: int = 50) -> list[Run]:
-    return [
-        _run(row)
-        for row in store.read(
-            "select * from run_now order by seq desc limit $limit", {"limit": limit}
-        )
-    ]
+    sql = "select * from run_now order by seq desc limit $limit"
+    return [_run(row) for row in store.read(sql, {"limit": limit})]
 
 
 def children(store: Store, run_id: str) -> list[Run]:
     """The parts of a round, oldest first."""
-    return [
-        _run(r)
-        for r in store.read(
-            "select * from run_now where parent_run_id = $id order by seq", {"id": run_id}
-        )
-    ]
+    sql = "select * from run_now where parent_run_id = $id order by seq"
+    return [_run(row) for row in store.read(sql, {"id": run_id})]
 
 
 def unfinished(store: Store) -> list[Run]:
     """Queued and running, oldest first."""
-    return [
-        _run(r)
-        for r in store.read(
-            "select * from run_now where status in ('queued', 'running') order by seq"
-        )
-    ]
+    sql = "select * from run_now where status in ('queued', 'running') order by seq"
+    return [_run(row) for row in store.read(sql)]
 
 
 def _run(row: dict[str, Any]) -> Run:

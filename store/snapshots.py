@@ -1,5 +1,7 @@
-"""Frozen training data: two Parquet files, split by prompt, with a hash, a query and the counts of
-what was left out."""
+"""Frozen training data: two Parquet files, split by prompt.
+
+Their hash, their query and the counts of what was left out stand in the table `snapshot`.
+"""
 
 from __future__ import annotations
 
@@ -21,25 +23,25 @@ class Snapshot:
     sha256: str
     rows_train: int
     rows_eval: int
-    counts: dict[
-        str, int
-    ]  # live picks by verdict, and identical pairs; what training leaves out is here
+    # Live picks by verdict, and identical pairs: what training leaves out is here.
+    counts: dict[str, int]
 
 
 def freeze(
     store: Store, run_id: str, folder: Path, sources: Sequence[Source], salt: int = 0
 ) -> Snapshot:
-    """Write `train.parquet` and `eval.parquet` into `folder`: rows of {prompt, chosen, rejected}
-    as messages + ids.
+    """Write `train.parquet` and `eval.parquet` into `folder`.
 
-    A prompt is wholly on one side of the split. Raises Invalid when no pick has a better side.
+    Rows are {prompt, chosen, rejected} as messages, and ids. A prompt is wholly on one side of the
+    split. Raises Invalid when there are too few picks, or too few prompts to hold some out.
     """
     up_to = (store.read_one("select coalesce(max(seq), 0) as s from judgment") or {"s": 0})["s"]
     counts = _counts(store, sources, up_to)
     decided = counts.get("left", 0) + counts.get("right", 0) - counts.get("identical", 0)
     if decided < LEAST_PICKS:
         raise Invalid(
-            f"Training needs at least {LEAST_PICKS} picks with a better side; there are {decided}. Annotate some more."
+            f"Training needs at least {LEAST_PICKS} picks with a better side; there are {decided}."
+            " Annotate some more."
         )
     folder.mkdir(parents=True, exist_ok=True)
     permille = round(1000 * eval_share(decided))
@@ -52,8 +54,9 @@ def freeze(
     snapshot = Snapshot(uuid7(), digest.hexdigest(), rows["train"], rows["eval"], counts)
     if not snapshot.rows_train or not snapshot.rows_eval:
         raise Invalid(
-            f"The picks come from too few prompts to hold some out ({snapshot.rows_train} rows to train on, "
-            f"{snapshot.rows_eval} held out). Annotate pairs of more prompts."
+            "The picks come from too few prompts to hold some out "
+            f"({snapshot.rows_train} rows to train on, {snapshot.rows_eval} held out). "
+            "Annotate pairs of more prompts."
         )
     _record(store, run_id, folder, snapshot, up_to)
     return snapshot

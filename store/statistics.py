@@ -1,5 +1,7 @@
-"""Numbers for the pages. A pick is a live judgment of a person or a simulated annotator, skips and
-flags left out."""
+"""Numbers for the pages.
+
+A pick is a live judgment of a person or a simulated annotator, skips and flags left out.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,8 @@ def own(store: Store, user_id: str, now: datetime | None = None) -> OwnStatistic
 
 PICKS = """
 select count(*) filter (source <> 'import') as picks,
-    count(*) filter (source <> 'import' and seq > coalesce((select max(seq) from run where kind = 'round'), 0)
+    count(*) filter (
+        source <> 'import' and seq > coalesce((select max(seq) from run where kind = 'round'), 0)
     ) as picks_since_round,
     count(*) filter (source = 'import') as imported,
     count(distinct user_id) filter (source <> 'import') as annotators,

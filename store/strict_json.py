@@ -11,8 +11,10 @@ DEEPEST = 32
 
 
 def loads(text: str | bytes) -> Any:
-    """Parse JSON; refuse NaN, Infinity, duplicate keys, lone surrogates and deep nesting. Raises
-    Invalid."""
+    """Parse JSON; refuse NaN, Infinity, duplicate keys, lone surrogates and deep nesting.
+
+    Raises Invalid.
+    """
     try:
         value = json.loads(text, parse_constant=_refuse, object_pairs_hook=_unique)
     except RecursionError:

@@ -1,5 +1,7 @@
-"""People, simulated annotators and their secrets. Secrets are kept as sha256 only; the plain text
-is shown once."""
+"""People, simulated annotators and their secrets.
+
+Secrets are kept as sha256 only; the plain text is shown once.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ def add(store: Store, name: str, role: Role, source: Source = "human") -> User:
     """Raises Invalid for a bad name or role, Conflict when the name is taken."""
     if not NAME.fullmatch(name):
         raise Invalid(
-            "A user name has 1 to 64 letters, digits, spaces or . _ @ + - and starts with a letter or digit."
+            "A user name has 1 to 64 letters, digits, spaces or . _ @ + - "
+            "and starts with a letter or digit."
         )
     if role not in ROLES:
         raise Invalid(f"Unknown role {role!r}: choose {', '.join(ROLES)}.")
@@ -50,7 +53,12 @@ def add(store: Store, name: str, role: Role, source: Source = "human") -> User:
 
 def ensure(store: Store, name: str, role: Role, source: Source) -> User:
     """The user of that name, made if missing."""
-    return by_name(store, name) or add(store, name, role, source)
+    if user := by_name(store, name):
+        return user
+    try:
+        return add(store, name, role, source)
+    except Conflict:  # somebody else made it just now
+        return named(store, name)
 
 
 def get(store: Store, user_id: str) -> User | None:
@@ -85,6 +93,8 @@ def disable(store: Store, user_id: str) -> None:
             "update api_token set ended = $now where user_id = $id and ended is null",
             {"id": user_id, "now": now},
         )
+        for row in tx.all("select * from app_user where user_id = $id", {"id": user_id}):
+            tx.also_journal("app_user", row)  # a rebuilt database must not let them in again
 
     store.write(work)
 
@@ -124,11 +134,13 @@ def spend(store: Store, secret: str, kind: TokenKind) -> User | None:
 
     def work(tx: Tx) -> User | None:
         row = tx.one(LIVE_TOKEN, {"hash": _hash(secret), "kind": kind, "now": utc_now()})
+        if row is None:
+            return None  # a secret of another kind must not end here
         tx.all(
-            "update api_token set ended = $now where token_hash = $hash and ended is null",
+            "update api_token set ended = $now where token_hash = $hash",
             {"hash": _hash(secret), "now": utc_now()},
         )
-        return _user(row) if row else None
+        return _user(row)
 
     return store.write(work)
 

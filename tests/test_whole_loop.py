@@ -1,4 +1,4 @@
-"""The product in one test: pick, train, gate, hot-load, and the next pair comes from the new policy."""
+"""The product in one test: pick, train, gate, hot-load; the next pair is the new policy's."""
 
 from __future__ import annotations
 

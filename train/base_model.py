@@ -1,5 +1,4 @@
-"""Which base model: the starter, a folder, or a model id of the Hugging Face hub. Never imports
-torch."""
+"""Which base model: the starter, a folder, or a Hugging Face id. Never imports torch."""
 
 from __future__ import annotations
 
@@ -51,10 +50,15 @@ def has_chat_template(path: Path) -> bool:
 def count_parameters(path: Path) -> int:
     """Sum of the tensor sizes in the safetensors headers; tied weights are stored once."""
     total = 0
-    for file in path.glob("*.safetensors"):
-        with open(file, "rb") as data:
-            (length,) = struct.unpack("<Q", data.read(8))
-            header = json.loads(data.read(length))
+    for file in sorted(path.glob("*.safetensors")):
+        try:
+            with open(file, "rb") as data:
+                (length,) = struct.unpack("<Q", data.read(8))
+                header = json.loads(data.read(length))
+        except (OSError, ValueError, OverflowError, struct.error) as error:
+            raise PrefloopError(
+                f"{file} cannot be read ({error}). Fetch the model again."
+            ) from None
         total += sum(
             math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__"
         )
@@ -69,19 +73,29 @@ def _local(model: str) -> Path:
         return path.resolve()
     if model.count("/") != 1 or path.is_absolute() or model.startswith("."):
         raise PrefloopError(
-            f"There is no model folder {model}. Give a folder, a hub id such as org/name, or starter."
+            f"There is no model folder {model}. "
+            "Give a folder, a hub id such as org/name, or starter."
         )
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+    )
 
+    expected = (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        OSError,
+    )
+    files = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
     try:
-        return Path(
-            snapshot_download(
-                model, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
-            )
-        )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        reason = str(error).splitlines()[0]
+        return Path(snapshot_download(model, allow_patterns=files))
+    except expected as error:
+        reason = str(error).partition("\n")[0]
         raise PrefloopError(
             f"The model {model} is neither a folder nor to be had from the hub ({reason}). "
             "Check the name and the network, or give a folder."

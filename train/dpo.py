@@ -2,11 +2,10 @@
 
     python -m train.dpo RUN_DIR
 
-Reads RUN_DIR/config.json and RUN_DIR/data, writes progress.jsonl, adapter/, result.json and DONE
-(or FAILED,
-CANCELLED). A fresh LoRA from the base each time; the reference is the base with the adapter off,
-so there is one copy
-of the weights (Rafailov et al. 2023; the likelihood term on the chosen side as in Llama 3, arXiv 2407.21783).
+Reads RUN_DIR/config.json and RUN_DIR/data; writes progress.jsonl, adapter/, result.json and DONE
+(or FAILED, or CANCELLED). A fresh LoRA from the base each time; the reference is the base with the
+adapter off, so there is one copy of the weights (Rafailov et al. 2023; the likelihood term on the
+chosen side as in Llama 3, arXiv 2407.21783).
 Left out here: ties and both-bad picks, soft labels, continuing an earlier adapter.
 """
 
@@ -18,6 +17,7 @@ from pathlib import Path
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer
 
+from train.interval import wilson
 from train.presets import DpoSettings
 from train.quantized import (
     Progress,
@@ -31,7 +31,6 @@ from train.quantized import (
     save_adapter,
     steps_of,
     trainer_arguments,
-    wilson,
 )
 from train.run_folder import RunFolder
 from train.script import enough_rows, run_script

@@ -12,9 +12,7 @@ from store.rows import Completion
 
 @dataclass(frozen=True)
 class GateConfig:
-    least_accuracy: float = (
-        0.5  # held-out pairs that the policy's implicit reward orders as people did
-    )
+    least_accuracy: float = 0.5  # share of held-out picks that its implicit reward orders rightly
     longest_ratio: float = 3.0  # mean length against the champion's
     shortest_words: float = 3.0  # mean words of an answer
     most_cut: float = 0.5  # share of answers that ran into max_tokens
@@ -47,13 +45,10 @@ def judge(
     config: GateConfig,
 ) -> Verdict:
     """`candidate` and `champion` are answers to the same probe prompts. Every check must pass."""
-    checks = [
-        _accuracy(accuracy, rows_eval, config),
-        _finite(candidate),
-        *_lengths(candidate, champion, config),
-        _repetition(candidate, champion, config),
-        _distinct(candidate, config),
-    ]
+    checks = [_accuracy(accuracy, rows_eval, config), _finite(candidate)]
+    if candidate:
+        checks += _lengths(candidate, champion, config)
+        checks += [_repetition(candidate, champion, config), _distinct(candidate, config)]
     failed = [check.sentence for check in checks if not check.passed]
     reason = (
         "Rejected: " + " ".join(failed)
@@ -71,19 +66,18 @@ def repeated_share(text: str) -> float:
 
 
 def _accuracy(accuracy: float, rows: int, config: GateConfig) -> Check:
-    sentence = f"It orders {accuracy:.0%} of {rows} held-out picks as people did (more than {config.least_accuracy:.0%} is asked)."
+    sentence = (
+        f"It orders {accuracy:.0%} of {rows} held-out picks as people did "
+        f"(more than {config.least_accuracy:.0%} is asked)."
+    )
     return Check("held-out accuracy", accuracy > config.least_accuracy, sentence)
 
 
 def _finite(candidate: Sequence[Completion]) -> Check:
-    """The client refuses answers without finite log-probabilities, so an empty list means that
-    sampling failed."""
+    """The client refuses answers without finite log-probabilities: none means sampling failed."""
     whole = bool(candidate) and all(c.text.strip() for c in candidate)
-    return Check(
-        "whole answers",
-        whole,
-        "All probe answers are whole." if whole else "A probe answer is empty or missing.",
-    )
+    sentence = "All probe answers are whole." if whole else "A probe answer is empty or missing."
+    return Check("whole answers", whole, sentence)
 
 
 def _lengths(
@@ -91,7 +85,7 @@ def _lengths(
 ) -> list[Check]:
     mine, theirs = _words(candidate), _words(champion)
     ratio = mine / max(theirs, 1.0)
-    cut = fmean([c.finish_reason == "length" for c in candidate] or [1.0])
+    cut = fmean(c.finish_reason == "length" for c in candidate)
     return [
         Check(
             "length",
@@ -119,7 +113,7 @@ def _repetition(
 
 
 def _distinct(candidate: Sequence[Completion], config: GateConfig) -> Check:
-    share = len({c.text for c in candidate}) / max(1, len(candidate))
+    share = len({c.text for c in candidate}) / len(candidate)
     return Check(
         "variety", share >= config.least_distinct, f"{share:.0%} of its probe answers are distinct."
     )

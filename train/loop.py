@@ -1,8 +1,7 @@
 """Decide when to train, carry runs out one at a time, gate the new policy and put it in charge.
 
 A round: freeze the picks -> reward model -> DPO policy -> publish -> load into vLLM -> probe ->
-gate -> champion or
-rejected, each with its reason. One thread owns all of it.
+gate -> champion or rejected, each with its reason. One thread owns all of it.
 """
 
 from __future__ import annotations
@@ -28,12 +27,13 @@ from store.rows import (
 )
 from train import gate
 from train.policy.adapters import publish, read_shapes
-from train.policy.client import Sampling
+from train.policy.client import GenerationFailed, Sampling
 from train.policy.registry import PolicyRegistry
 from train.run_folder import RunFolder
 from train.runs import Part, RunCancelled, Trainer, reconcile, settings_for
 
 log = logging.getLogger(__name__)
+PAUSE_S = 10.0  # after a fault outside of any run
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,14 @@ class LoopConfig:
     every_minutes: int = 0  # a round after this long when there is any new pick; 0 turns this off
     probes: int = 16  # prompts that the gate samples from the candidate and the champion
 
+    def __post_init__(self) -> None:
+        for key, least in (("every_picks", 0), ("every_minutes", 0), ("probes", 1)):
+            if getattr(self, key) < least:
+                raise Invalid(f"loop.{key} must be at least {least}, not {getattr(self, key)}.")
+
 
 def is_due(picks: int, minutes_since: float, config: LoopConfig) -> bool:
-    """Whether an automatic round starts now. `minutes_since` counts from the last round or the
-    start of the app."""
+    """Whether an automatic round starts now; minutes since the last round or the app's start."""
     if config.every_picks and picks >= config.every_picks:
         return True
     return bool(config.every_minutes) and picks > 0 and minutes_since >= config.every_minutes
@@ -64,6 +68,7 @@ class TrainLoop:
         self.store, self.registry, self.trainer, self.config = store, registry, trainer, config
         self.gate_config, self.on_champion = gate_config, on_champion
         self._wake = threading.Event()
+        self._asking = threading.Lock()
         self._last_round = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="train-loop", daemon=True)
 
@@ -81,24 +86,27 @@ class TrainLoop:
     def request(
         self, kind: RunKind, user_id: str | None, settings: dict[str, Any] | None = None
     ) -> str:
-        """Queue a run. Raises Invalid for an unknown kind or setting, Conflict when the same kind
-        is waiting already."""
+        """Queue a run.
+
+        Raises Invalid for an unknown kind or setting, Conflict when one of the kind is unfinished.
+        """
         if kind not in RUN_KINDS:
             raise Invalid(f"Unknown kind of run {kind!r}: choose {', '.join(RUN_KINDS)}.")
         self.trainer.resolve(kind, settings or {})
-        if any(
-            run.kind == kind and run.parent_run_id is None for run in runs.unfinished(self.store)
-        ):
-            raise Conflict(
-                f"A {kind} run is waiting or running already. Wait for it, or cancel it."
-            )
-        run_id = runs.add(self.store, kind, {"settings": settings or {}}, user_id)
+        with self._asking:
+            if any(run.kind == kind for run in self._waiting()):
+                raise Conflict(
+                    f"A {kind} run is waiting or running already. Wait for it, or cancel it."
+                )
+            run_id = runs.add(self.store, kind, {"settings": settings or {}}, user_id)
         self._wake.set()
         return run_id
 
     def cancel(self, run_id: str) -> None:
-        """A waiting run is cancelled at once, a running one after its current step. Raises
-        NotFound, Conflict."""
+        """A waiting run is cancelled at once, a running one after its current step.
+
+        Raises NotFound, or Conflict when the run has ended.
+        """
         run = runs.get(self.store, run_id)
         if run.status in runs.FINAL:
             raise Conflict(f"{run_id} is {run.status} already.")
@@ -106,19 +114,35 @@ class TrainLoop:
         if run.status == "queued":
             runs.mark(self.store, run_id, "cancelled", reason="Cancelled before it started.")
 
+    def _waiting(self) -> list[Run]:
+        """Unfinished runs that people asked for; the parts of a round belong to the round."""
+        return [run for run in runs.unfinished(self.store) if run.parent_run_id is None]
+
     def _run(self) -> None:
         while not self.trainer.stopping.is_set():
-            waiting = [run for run in runs.unfinished(self.store) if run.parent_run_id is None]
-            if waiting:
-                self.carry_out(waiting[0])
+            try:
+                busy = self._step()
+            except Conflict:
+                busy = True  # somebody asked for a round in the same moment
+            except Exception:  # the edge of the thread: a full disk, or a bug; it must be seen
+                log.exception("the training loop failed; it goes on in %.0f s", PAUSE_S)
+                self.trainer.stopping.wait(PAUSE_S)
                 continue
-            new = statistics.picks(self.store).picks_since_round
-            if is_due(new, (time.monotonic() - self._last_round) / 60, self.config):
-                log.info("%d new picks: a round starts", new)
-                self.request("round", None)
-                continue
-            self._wake.wait(1.0)
-            self._wake.clear()
+            if not busy:
+                self._wake.wait(1.0)
+                self._wake.clear()
+
+    def _step(self) -> bool:
+        """Carry out the oldest waiting run, or ask for a round that is due. False: neither."""
+        if waiting := self._waiting():
+            self.carry_out(waiting[0])
+            return True
+        new = statistics.picks(self.store).picks_since_round
+        if not is_due(new, (time.monotonic() - self._last_round) / 60, self.config):
+            return False
+        log.info("%d new picks: a round starts", new)
+        self.request("round", None)
+        return True
 
     def carry_out(self, run: Run) -> None:
         """Run it to its end, whatever that is; the loop goes on."""
@@ -200,7 +224,7 @@ class TrainLoop:
         except RunCancelled as reason:
             self._end(child, "cancelled", str(reason))
             raise
-        except PrefloopError as reason:
+        except Exception as reason:
             self._end(child, "failed", str(reason))
             raise
 
@@ -240,11 +264,15 @@ class TrainLoop:
         self.registry.load(policy_id)
         champion = policies.champion(self.store)
         assert champion is not None
-        asked = [
-            prompt.messages
-            for prompt in prompts.least_sampled(self.store, policy_id, self.config.probes)
-        ]
-        mine, theirs = self._answers(policy_id, asked), self._answers(champion.policy_id, asked)
+        found = prompts.least_sampled(self.store, policy_id, self.config.probes)
+        asked = [prompt.messages for prompt in found]
+        theirs = self._answers(champion.policy_id, asked)
+        try:
+            mine = self._answers(policy_id, asked)
+        except GenerationFailed as error:
+            self.registry.server.client.probe(champion.policy_id)  # else the server is at fault
+            log.warning("%s gives no whole answers: %s", policy_id, error)
+            mine = []
         return gate.judge(metrics["accuracy"], metrics["rows_eval"], mine, theirs, self.gate_config)
 
     def _answers(self, policy_id: str, asked: Sequence[list[Message]]) -> list[Completion]:

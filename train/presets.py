@@ -1,12 +1,13 @@
 """Training settings, and defaults by the size of the model and the number of picks. Pure; no torch.
 
 Sizes matter: a 2 M model hardly moves below a learning rate of 1e-3 and wants several epochs; a 7B
-model wants 2e-5
-and one (own measurements in CHANGELOG's first entry; TRL's and Llama 3's recipes for the large end, arXiv 2407.21783).
+model wants 2e-5 and one (own measurements in the first entry of the CHANGELOG; for the large end
+the recipes of TRL and of Llama 3, arXiv 2407.21783).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
@@ -93,13 +94,15 @@ def override(settings: Settings, changes: dict[str, str | int | float | bool]) -
 
 
 def convert(key: str, value: str | int | float | bool, kind: str) -> Any:
-    """`value` as the type named `kind` (int, float, bool or str). Raises Invalid."""
+    """`value` as the type named `kind` (int, float or bool). Raises Invalid."""
     text = str(value).strip()
     try:
         if kind == "bool":
             return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
-        if kind == "int":
-            return int(text)
-        return float(text) if kind == "float" else text
+        number = int(text) if kind == "int" else float(text)
     except (KeyError, ValueError):
         raise Invalid(f"{key} must be a value of type {kind}, not {text!r}.") from None
+    least = 1 if kind == "int" and key != "seed" else 0
+    if not least <= number < math.inf:
+        raise Invalid(f"{key} must be a finite number and at least {least}, not {text!r}.")
+    return number

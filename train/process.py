@@ -1,5 +1,4 @@
-"""A child process of the app: own group, own log, and no orphan whichever side is killed (see
-child.py)."""
+"""A child process of the app: own group, own log, no orphan whichever side is killed: child.py."""
 
 from __future__ import annotations
 
@@ -8,22 +7,29 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from train import child
+
+ROOT = Path(child.__file__).parent.parent
 
 
 class ChildProcess:
     """Started at once; `stop()` ends the whole group. Standard output and errors go to `log`."""
 
     def __init__(
-        self, command: Sequence[str], log: Path, env: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str],
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        grace_s: float = 10.0,  # from SIGTERM to SIGKILL when it is stopped
     ) -> None:
-        self.log = log
+        self.log, self._grace_s, self._swept = log, grace_s, False
         log.parent.mkdir(parents=True, exist_ok=True)
         with open(log, "ab") as out:
             self._guardian = subprocess.Popen(
-                [sys.executable, "-S", child.__file__, "--", *command],
+                [sys.executable, "-S", child.__file__, str(grace_s), *command],
                 stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -37,8 +43,10 @@ class ChildProcess:
         return self._guardian.pid
 
     def poll(self) -> int | None:
-        """The exit code, or None while it runs. What a killed guardian left behind is ended
-        here."""
+        """The exit code, or None while it runs. Ends here what a killed guardian left behind.
+
+        128 + N: the command was ended by signal N; -N: the guardian was.
+        """
         code = self._guardian.poll()
         if code is not None and code < 0:
             self._kill_group()
@@ -52,10 +60,10 @@ class ChildProcess:
             return None
         return self.poll()
 
-    def stop(self, grace_s: float = 15.0) -> None:
+    def stop(self) -> None:
         assert self._guardian.stdin is not None
         self._guardian.stdin.close()  # the guardian sees the end of the pipe and ends its group
-        if self.wait(grace_s) is None:
+        if self.wait(self._grace_s + 5) is None:
             self._kill_group()
             self._guardian.wait()
 
@@ -63,10 +71,25 @@ class ChildProcess:
         return tail(self.log, lines)
 
     def _kill_group(self) -> None:
-        try:
-            os.killpg(self._guardian.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # nobody is left
+        """Once: afterwards the kernel may give the number to a group of somebody else."""
+        if not self._swept:
+            self._swept = True
+            with suppress(ProcessLookupError):  # nobody is left
+                os.killpg(self._guardian.pid, signal.SIGKILL)
+
+
+def import_path() -> dict[str, str]:
+    """Environment in which `python -m train.NAME` finds us, whatever the current folder is."""
+    given = os.environ.get("PYTHONPATH")
+    return {"PYTHONPATH": os.pathsep.join([str(ROOT), given] if given else [str(ROOT)])}
+
+
+def how_it_ended(code: int | None) -> str:
+    """An exit code of `poll()` in words."""
+    number = -code if code is not None and code < 0 else (code or 0) - 128
+    if number in set(signal.Signals):
+        return f"was killed by signal {number} ({signal.Signals(number).name})"
+    return f"ended with exit code {code}"
 
 
 def tail(log: Path, lines: int = 20) -> str:

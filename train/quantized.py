@@ -1,7 +1,7 @@
 """What both training scripts share: the quantised base, LoRA, rows that fit, callbacks.
 
-Each fix is for a fault measured on these versions: nf4 repacking on CPU, adapters forced to bf16,
-hidden NaN.
+Each fix is for a fault that was measured on these versions: nf4 repacking on CPU, adapters forced
+to bf16, hidden NaN.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from transformers import BitsAndBytesConfig, PreTrainedTokenizerBase, TrainerCal
 from train.run_folder import RunFolder
 
 # On CPUs with AVX512-BF16 an evaluation repacks 4-bit weights and nothing unpacks them for
-# training: gradients vanish
-# silently. Packing gains nothing, so it is off. Must happen before any model is loaded.
+# training: gradients vanish silently. Packing gains nothing, so it is off before a model is loaded.
 bnb_modules.has_avx512bf16 = lambda: False
 
 datasets.disable_progress_bars()
@@ -81,8 +80,10 @@ def trainer_arguments(settings: Any, run: RunFolder, steps: int) -> dict[str, An
 
 
 def keep_adapters_in_fp32(model: torch.nn.Module) -> None:
-    """TRL casts QLoRA adapters to bf16, where small AdamW steps vanish. Costs about 0.4 GB for 7B
-    at rank 16."""
+    """TRL casts QLoRA adapters to bf16, where small AdamW steps vanish.
+
+    Costs about 0.4 GB for a 7B model at rank 16.
+    """
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
@@ -93,8 +94,7 @@ def load_rows(
 ) -> tuple[datasets.Dataset, datasets.Dataset, dict[str, int]]:
     """Train and eval rows of {prompt, chosen, rejected} that fit, and how many did not.
 
-    A cut answer loses its end token and a cut prompt its question, so long rows are left out, not
-    cut.
+    A cut answer loses its end token and a cut prompt its question: long rows are left out, not cut.
     """
     kept, counts = {}, {"rows_too_long": 0}
     for split in ("train", "eval"):
@@ -133,15 +133,6 @@ def steps_of(rows: int, settings: Any) -> int:
     return math.ceil(rows / (settings.batch * settings.accumulate)) * settings.epochs
 
 
-def wilson(share: float, n: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927). (0, 1) when there is nothing to count."""
-    if n == 0:
-        return 0.0, 1.0
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
 def save_adapter(trainer: Any, folder: Path) -> None:
     """Only what is served: no optimiser state, no pickles, no generated README."""
     trainer.model.save_pretrained(folder, safe_serialization=True)
@@ -150,7 +141,7 @@ def save_adapter(trainer: Any, folder: Path) -> None:
             file.unlink()
 
 
-class StopOnNaN(TrainerCallback):  # type: ignore[misc]
+class StopOnNaN(TrainerCallback):
     """A loss or gradient that is not finite ends the run before bad weights can be saved."""
 
     def on_log(
@@ -163,7 +154,7 @@ class StopOnNaN(TrainerCallback):  # type: ignore[misc]
                 )
 
 
-class StopWhenAsked(TrainerCallback):  # type: ignore[misc]
+class StopWhenAsked(TrainerCallback):
     def __init__(self, run: RunFolder) -> None:
         self.run = run
 
@@ -192,7 +183,7 @@ NAMES = {
 }
 
 
-class Progress(TrainerCallback):  # type: ignore[misc]
+class Progress(TrainerCallback):
     """One line of progress.jsonl for each logging step, in the same words for both trainers."""
 
     def __init__(self, run: RunFolder, clock: Callable[[], float] = time.monotonic) -> None:

@@ -3,8 +3,8 @@
     python -m train.reward RUN_DIR
 
 Bradley-Terry loss through TRL's RewardTrainer on a sequence-classification head over the nf4 base;
-rewards are centred
-(Eisenstein et al. 2023, arXiv 2312.09244). Held-out accuracy is the share of pairs whose chosen side scores higher.
+rewards are centred (Eisenstein et al. 2023, arXiv 2312.09244). Held-out accuracy is the share of
+pairs whose chosen side scores higher.
 Left out here: margins from strength, ensembles, calibration.
 """
 
@@ -16,6 +16,7 @@ from pathlib import Path
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from trl import RewardConfig, RewardTrainer
 
+from train.interval import wilson
 from train.presets import RewardSettings
 from train.quantized import (
     Progress,
@@ -29,7 +30,6 @@ from train.quantized import (
     save_adapter,
     steps_of,
     trainer_arguments,
-    wilson,
 )
 from train.run_folder import RunFolder
 from train.script import enough_rows, run_script

@@ -1,14 +1,14 @@
 """The run folder: the only channel between the app and a training process. Standard library only.
 
 config.json and data/ are frozen before the process starts; progress.jsonl grows; result.json is
-written whole; DONE,
-FAILED or CANCELLED comes last, and readers trust nothing before one of them exists.
+written whole; DONE, FAILED or CANCELLED comes last, and readers trust nothing before one exists.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -45,7 +45,9 @@ class RunFolder:
         return config
 
     def add_progress(self, line: dict[str, Any]) -> None:
-        stamped = line | {"time": round(time.time(), 3)}
+        """Append one line. Values that are not finite are left out: JSON has no word for them."""
+        stamped = {key: value for key, value in line.items() if _is_finite(value)}
+        stamped["time"] = round(time.time(), 3)
         with open(self.path / "progress.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(stamped) + "\n")
 
@@ -58,6 +60,10 @@ class RunFolder:
         return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
     def finish(self, metrics: dict[str, Any]) -> None:
+        """Write the result, then DONE. Raises FloatingPointError for a value that is not finite."""
+        for key, value in metrics.items():
+            if not _is_finite(value):
+                raise FloatingPointError(f"{key} is not finite; lower the learning rate")
         hashes = {
             p.name: hashlib.sha256(p.read_bytes()).hexdigest()
             for p in sorted(self.adapter.glob("*"))
@@ -89,6 +95,10 @@ class RunFolder:
 
     def asked_to_stop(self) -> bool:
         return (self.path / "STOP").exists()
+
+
+def _is_finite(value: Any) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _write_whole(path: Path, text: str) -> None:

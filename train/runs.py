@@ -7,20 +7,18 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, Literal
 
-import train
 from store import runs, snapshots
 from store.database import Store
-from store.rows import PrefloopError, Run, RunKind, Source
+from store.rows import Invalid, PrefloopError, Run, RunKind, Source
 from train.base_model import BaseModel
 from train.policy.server import PolicyConfig
-from train.presets import dpo_preset, override, reward_preset
-from train.process import ChildProcess
-from train.run_folder import RunFolder
+from train.presets import DpoSettings, RewardSettings, dpo_preset, override, reward_preset
+from train.process import ChildProcess, how_it_ended, import_path
+from train.run_folder import Ending, RunFolder
 
 log = logging.getLogger(__name__)
 Part = Literal["rm", "dpo"]
@@ -65,13 +63,10 @@ class Trainer:
         """Raises Invalid when a setting does not exist or has the wrong type."""
         for part in parts_of(kind):
             self._settings(part, settings_for(part, kind, settings), pairs=100)
-        strangers = set(settings) - {
-            k for part in parts_of(kind) for k in settings if _belongs(k, part, kind)
-        }
-        if strangers:
-            raise RunFailed(
-                f"Unknown setting {min(strangers)!r}: write rm.NAME=VALUE or dpo.NAME=VALUE."
-            )
+        for key in settings:
+            if not any(_belongs(key, part, kind) for part in parts_of(kind)):
+                parts = " or ".join(f"{part}.NAME=VALUE" for part in parts_of(kind))
+                raise Invalid(f"Unknown setting {key!r}: write {parts}.")
 
     def freeze(self, run_id: str) -> snapshots.Snapshot:
         folder = self.folder(run_id)
@@ -118,78 +113,73 @@ class Trainer:
         )
         process = ChildProcess(self._command(part, folder), folder.log, self._environment())
         try:
-            self._wait(process, run, folder)
+            cut_short = self._wait(process, run, folder)
         finally:
             process.stop()
+        if cut_short and folder.ending() is None:
+            folder.end(*cut_short)
         metrics = outcome(folder, process)
         return metrics | {
             "rows_identical": snapshot.counts.get("identical", 0),
             "picks": snapshot.counts,
         }
 
-    def _wait(self, process: ChildProcess, run: Run, folder: RunFolder) -> None:
-        waited = 0.0
+    def _wait(
+        self, process: ChildProcess, run: Run, folder: RunFolder
+    ) -> tuple[Ending, str] | None:
+        """None when the process has ended by itself, else what to write for it."""
+        asked_for_s = 0.0
         while process.wait(0.25) is None:
             if self.stopping.is_set():
-                raise RunFailed("The app was stopped while it ran. Start the run again.")
+                return "FAILED", "The app was stopped while it ran. Start the run again."
             if self._cancelled & {run.run_id, run.parent_run_id}:
                 folder.ask_to_stop()
-                waited += 0.25
-                if waited > STOP_GRACE_S:
-                    raise RunCancelled("Stopped on request.")
+                asked_for_s += 0.25
+                if asked_for_s > STOP_GRACE_S:
+                    return "CANCELLED", "Stopped on request."
+        return None
 
-    def _settings(self, part: Part, changes: dict[str, Any], pairs: int) -> Any:
-        preset = reward_preset if part == "rm" else dpo_preset
-        resolved = preset(self.base.parameters, pairs, self.policy.context)
-        return override(resolved, {"seed": self.config.seed} | changes)
+    def _settings(
+        self, part: Part, changes: dict[str, Any], pairs: int
+    ) -> RewardSettings | DpoSettings:
+        size, context = self.base.parameters, self.policy.context
+        changes = {"seed": self.config.seed} | changes
+        if part == "rm":
+            return override(reward_preset(size, pairs, context), changes)
+        preset = dpo_preset(size, pairs, context)
+        largest = self.policy.max_rank
+        resolved = override(replace(preset, rank=min(preset.rank, largest)), changes)
+        if resolved.rank > largest:
+            raise Invalid(f"rank {resolved.rank} is above policy.max_rank ({largest}).")
+        return resolved
 
     def _command(self, part: Part, folder: RunFolder) -> list[str]:
-        return [
-            "nice",
-            "-n",
-            str(self.config.nice),
-            sys.executable,
-            "-m",
-            MODULES[part],
-            str(folder.path),
-        ]
+        nice = ["nice", "-n", str(self.config.nice)]
+        return [*nice, sys.executable, "-m", MODULES[part], str(folder.path)]
 
     def _environment(self) -> dict[str, str]:
-        root = str(Path(train.__file__).parent.parent)
-        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-        return {
+        return import_path() | {
             "OMP_NUM_THREADS": str(self.config.threads),
             "HF_HUB_OFFLINE": "1",
             "TOKENIZERS_PARALLELISM": "false",
             "OMP_WAIT_POLICY": "PASSIVE",
-            "PYTHONPATH": path,
             "PYTHONUNBUFFERED": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
         }
 
 
 def outcome(folder: RunFolder, process: ChildProcess) -> dict[str, Any]:
-    """The metrics of a run that is DONE; raises RunFailed or RunCancelled with the reason
-    otherwise."""
+    """The metrics of a run that is DONE; otherwise raises RunFailed or RunCancelled with why."""
     ending = folder.ending()
     if ending is None:
-        code = process.poll()
-        how = (
-            f"was killed by signal {-code}"
-            if code is not None and code < 0
-            else f"ended with exit code {code}"
-        )
-        reason = (
-            f"The training process {how} before it finished; the end of its log is in {folder.log}."
-        )
+        how = how_it_ended(process.poll())
+        reason = f"The training process {how} before it finished; its log is {folder.log}."
         folder.end("FAILED", reason)
         raise RunFailed(reason)
-    how_ended, reason = ending
-    if how_ended == "CANCELLED":
-        raise RunCancelled(reason)
-    if how_ended == "FAILED":
-        raise RunFailed(reason)
-    return folder.metrics()
+    name, reason = ending
+    if name == "DONE":
+        return folder.metrics()
+    raise RunCancelled(reason) if name == "CANCELLED" else RunFailed(reason)
 
 
 def parts_of(kind: RunKind) -> tuple[Part, ...]:
@@ -212,9 +202,11 @@ def _belongs(key: str, part: Part, kind: RunKind) -> bool:
 
 
 def reconcile(store: Store) -> list[str]:
-    """After a restart: runs that say "running" have no process any more (the guardian ended it).
-    Mark them failed."""
-    lost = [run for run in runs.unfinished(store) if run.status == "running"]
+    """After a restart: what was running has no process any more, so it is failed.
+
+    A part of a round counts as running from its first event on. Waiting runs go on waiting.
+    """
+    lost = [run for run in runs.unfinished(store) if run.status == "running" or run.parent_run_id]
     for run in lost:
         runs.mark(
             store, run.run_id, "failed", reason="The app ended while it ran. Start the run again."

@@ -1,5 +1,4 @@
-"""How a training script ends: result and DONE, or one sentence in FAILED, or CANCELLED. Standard
-library only."""
+"""How a training script ends: result and DONE, or one sentence in FAILED, or CANCELLED."""
 
 from __future__ import annotations
 
@@ -21,16 +20,16 @@ def run_script(main: Callable[[RunFolder], dict[str, Any]], path: Path) -> None:
     run = RunFolder(path)
     try:
         metrics = main(run)
-    except Exception as error:  # the edge of the process: everything becomes a written reason
+        if run.asked_to_stop():
+            run.end("CANCELLED", "Stopped on request.")
+        else:
+            run.finish(metrics)
+    except Exception as error:  # noqa: BLE001 - edge of the process: all becomes a written reason
         traceback.print_exc()
         run.end("FAILED", reason(error))
         sys.exit(1)
     finally:
         shutil.rmtree(path / "trainer", ignore_errors=True)
-    if run.asked_to_stop():
-        run.end("CANCELLED", "Stopped on request.")
-    else:
-        run.finish(metrics)
 
 
 def reason(error: Exception) -> str:
@@ -48,6 +47,7 @@ def enough_rows(counts: dict[str, int]) -> None:
     """Raises Invalid when the rows that fit are too few to train or to measure."""
     if min(counts["rows_train"], counts["rows_eval"]) < 1 or counts["rows_train"] < LEAST_ROWS:
         raise Invalid(
-            f"Too few rows fit: {counts['rows_train']} to train on, {counts['rows_eval']} held out, "
-            f"{counts['rows_too_long']} are longer than max_length. Annotate more or raise max_length."
+            f"Too few rows fit: {counts['rows_train']} to train on, "
+            f"{counts['rows_eval']} held out, {counts['rows_too_long']} longer than max_length. "
+            "Annotate more or raise max_length."
         )

@@ -82,6 +82,20 @@
     for (const [id, keys] of Object.entries(HINTS)) name(`button[id="${id}"]`, { "aria-keyshortcuts": keys });
   };
 
+  // What a stranger wrote keeps its words but no look of its own, and no picture: the policy of this
+  // page loads none, and a broken icon would hide what the picture was called.
+  const tame = () => {
+    for (const text of document.querySelectorAll(OTHERS)) {
+      for (const look of ["style", "color", "bgcolor", "background", "face"])
+        for (const element of text.querySelectorAll(`.md [${look}]`)) element.removeAttribute(look);
+      for (const image of text.querySelectorAll(".md :not(.md) > img, .md > * > img")) { // Gradio holds on to the outermost
+        const words = document.createElement("em");
+        words.textContent = `[image: ${image.alt || image.getAttribute("src")}]`;
+        image.replaceWith(words);
+      }
+    }
+  };
+
   const newPair = () => {
     shownAt = performance.now();
     for (const side of ["left", "right"]) {
@@ -97,6 +111,7 @@
 
   new MutationObserver((changes) => {
     describe();
+    tame();
     const touched = (change) => change.target instanceof Element
       ? change.target.closest(OTHERS) || [...change.addedNodes].some((n) => n instanceof Element && n.querySelector(OTHERS))
       : change.target.parentElement?.closest(OTHERS);

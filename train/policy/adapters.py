@@ -1,9 +1,8 @@
-"""Adapters as files: check one against the base, publish it once under an immutable name. Never
-imports torch.
+"""Adapters as files: check one against the base, publish it once under an immutable name.
 
 vLLM accepts an adapter of the wrong shape or with NaN weights and then serves nonsense, to other
-adapters too
-(vllm issue #42125 and the traps of our own measurements), so nothing reaches it unchecked.
+adapters too (vllm issue #42125 and our own measurements), so nothing reaches it unchecked.
+Never imports torch.
 """
 
 from __future__ import annotations
@@ -37,8 +36,7 @@ class BadAdapter(PrefloopError):
 def publish(
     source: Path, policies: Path, policy_id: str, shapes: dict[str, list[int]], max_rank: int
 ) -> tuple[Path, str]:
-    """Check `source`, copy it to `policies/policy_id` with a manifest, durable and whole or not at
-    all.
+    """Check `source` and copy it to `policies/policy_id` with a manifest: durable, whole or not.
 
     Returns the folder and the sha256 over its files. Raises BadAdapter.
     """
@@ -71,7 +69,8 @@ def verify(folder: Path, expected: str) -> None:
     sums = {name: _sha256(folder / name) for name in FILES if (folder / name).is_file()}
     if digest(sums) != expected:
         raise BadAdapter(
-            f"The files of {folder.name} have changed since it was published. Restore them from a backup."
+            f"The files of {folder.name} have changed since it was published. "
+            "Restore them from a backup."
         )
 
 
@@ -90,23 +89,28 @@ def _problems(folder: Path, shapes: dict[str, list[int]], max_rank: int) -> Iter
         return
     try:
         config = json.loads((folder / FILES[0]).read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError("the configuration is no object")
         tensors = read_safetensors(folder / FILES[1])
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, OSError) as error:
         yield f"it cannot be read ({error})"
         return
     yield from config_problems(config, max_rank)
     if not tensors:
         yield "it holds no tensors"
     for key, tensor in tensors.items():
-        yield from tensor_problems(key, tensor, shapes, int(config.get("r", 0)))
+        yield from tensor_problems(key, tensor, shapes, config.get("r"))
+        if (other := _other_half(key)) not in tensors:
+            yield f"{other} is missing"
 
 
 def config_problems(config: dict[str, Any], max_rank: int) -> Iterator[str]:
     """What vLLM cannot serve, or serves wrongly."""
     if config.get("peft_type") != "LORA" or config.get("task_type") != "CAUSAL_LM":
         yield "it is not a LoRA of a causal language model"
-    if not 0 < int(config.get("r", 0)) <= max_rank:
-        yield f"its rank {config.get('r')} is not between 1 and {max_rank}"
+    rank = config.get("r")
+    if not isinstance(rank, int) or not 0 < rank <= max_rank:
+        yield f"its rank {rank} is not between 1 and {max_rank}"
     for key in ("use_dora", "lora_bias", "rank_pattern", "modules_to_save", "layer_replication"):
         if config.get(key):
             yield f"it uses {key}"
@@ -115,7 +119,7 @@ def config_problems(config: dict[str, Any], max_rank: int) -> Iterator[str]:
 
 
 def tensor_problems(
-    key: str, tensor: np.ndarray[Any, Any], shapes: dict[str, list[int]], rank: int
+    key: str, tensor: np.ndarray[Any, Any], shapes: dict[str, list[int]], rank: Any
 ) -> Iterator[str]:
     module, _, part = (
         key.removeprefix("base_model.model.").removesuffix(".weight").rpartition(".lora_")
@@ -139,16 +143,30 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray[Any, Any]]:
         raise ValueError("truncated header")
     header = json.loads(data[8 : 8 + length])
     body = memoryview(data)[8 + length :]
-    tensors = {}
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        dtype, size = DTYPES[entry["dtype"]]
-        start, end = entry["data_offsets"]
-        if end > len(body) or end - start != size * int(np.prod(entry["shape"])):
-            raise ValueError(f"truncated tensor {name}")
-        tensors[name] = np.frombuffer(body[start:end], dtype).reshape(entry["shape"])
-    return tensors
+    try:
+        return {
+            name: _tensor(name, entry, body)
+            for name, entry in header.items()
+            if name != "__metadata__"
+        }
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"its header does not describe tensors: {error}") from None
+
+
+def _tensor(name: str, entry: dict[str, Any], body: memoryview) -> np.ndarray[Any, Any]:
+    if entry["dtype"] not in DTYPES:
+        raise ValueError(f"{name} is of type {entry['dtype']}")
+    dtype, size = DTYPES[entry["dtype"]]
+    start, end = entry["data_offsets"]
+    if start < 0 or end > len(body) or end - start != size * int(np.prod(entry["shape"])):
+        raise ValueError(f"truncated tensor {name}")
+    return np.frombuffer(body[start:end], dtype).reshape(entry["shape"])
+
+
+def _other_half(key: str) -> str:
+    """vLLM cannot use one of the two matrices alone."""
+    a, b = ".lora_A.", ".lora_B."
+    return key.replace(a, b) if a in key else key.replace(b, a)
 
 
 def _finite(tensor: np.ndarray[Any, Any]) -> bool:

@@ -1,14 +1,15 @@
 """Talk to vLLM's OpenAI server: sample, load and unload adapters, health.
 
-Every request names its policy: the base name is never asked for, because on CPU a base request
-that shares a batch
-with adapters can get the adapter of the last slot. The all-zero adapter policy-000000 is the base.
+Every request names its policy: the base name is never asked for, because on CPU a base request that
+shares a batch with adapters can get the adapter of the last slot. The all-zero adapter
+policy-000000 is the base.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,8 @@ class PolicyClient:
 
     def adapters(self) -> set[str]:
         """Names that can be requested now."""
-        return {model["id"] for model in self._post_or_get("GET", "/v1/models")["data"]}
+        with _readable():
+            return {model["id"] for model in self._ask("GET", "/v1/models")["data"]}
 
     def load(self, name: str, path: Path) -> None:
         """Returns when the adapter is usable. Raises AdapterRefused."""
@@ -92,18 +94,20 @@ class PolicyClient:
             raise AdapterRefused(f"vLLM refused {name}: {_message(answer)}")
 
     def unload(self, name: str) -> None:
-        answer = self._http.post("/v1/unload_lora_adapter", json={"lora_name": name})
+        """Requests that use it still finish. Raises AdapterRefused."""
+        try:
+            answer = self._http.post("/v1/unload_lora_adapter", json={"lora_name": name})
+        except httpx.HTTPError as error:
+            raise AdapterRefused(f"vLLM did not answer while unloading {name}: {error}.") from error
         if answer.status_code not in (200, 404):  # 404: it is gone already
             raise AdapterRefused(f"vLLM did not unload {name}: {_message(answer)}")
 
     def sample(
         self, policy_id: str, messages: Sequence[Message], *, n: int, seed: int, sampling: Sampling
     ) -> Sampled:
-        """n completions from one request, so all from one policy; completion i has the seed `seed
-        + i`.
+        """n completions from one request, so all from one policy; completion i has seed `seed + i`.
 
-        Raises GenerationFailed unless every completion is whole and its log-probabilities are
-        finite.
+        Raises GenerationFailed unless each is whole and its log-probabilities are finite.
         """
         body: dict[str, Any] = sampling.as_dict() | {
             "model": policy_id,
@@ -113,22 +117,20 @@ class PolicyClient:
             "logprobs": True,
             "return_token_ids": True,
         }
-        answer = self._post_or_get("POST", "/v1/chat/completions", body)
-        choices = sorted(answer["choices"], key=lambda choice: choice["index"])
-        completions = [_completion(choice, policy_id, seed, sampling) for choice in choices]
-        if len(completions) != n:
-            raise GenerationFailed(f"vLLM returned {len(completions)} of {n} completions.")
-        return Sampled(answer.get("prompt_token_ids") or [], completions)
+        with _readable():
+            answer = self._ask("POST", "/v1/chat/completions", body)
+            choices = sorted(answer["choices"], key=lambda choice: choice["index"])
+            completions = [_completion(choice, policy_id, seed, sampling) for choice in choices]
+            if len(completions) != n:
+                raise GenerationFailed(f"vLLM returned {len(completions)} of {n} completions.")
+            return Sampled(answer.get("prompt_token_ids") or [], completions)
 
     def probe(self, policy_id: str) -> None:
-        """One token with its log-probability: proves that the engine computes. Raises
-        GenerationFailed."""
+        """One token with its log-probability: the engine computes. Raises GenerationFailed."""
         one = Sampling(temperature=0.0, max_tokens=1)
         self.sample(policy_id, [{"role": "user", "content": "Hello"}], n=1, seed=0, sampling=one)
 
-    def _post_or_get(
-        self, method: str, path: str, body: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         try:
             answer = self._http.request(method, path, json=body)
         except httpx.HTTPError as error:
@@ -139,8 +141,17 @@ class PolicyClient:
             raise GenerationFailed(
                 f"The policy server answered {answer.status_code}: {_message(answer)}"
             )
-        result: dict[str, Any] = answer.json()
-        return result
+        return answer.json()
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """An answer without the expected fields comes from a fault, or from another kind of server."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise GenerationFailed(f"The policy server's answer cannot be read ({reason}).") from error
 
 
 def _completion(
@@ -149,14 +160,14 @@ def _completion(
     if choice.get("finish_reason") not in FINISHED:
         raise GenerationFailed(f"A completion ended early ({choice.get('finish_reason')}).")
     tokens = (choice.get("logprobs") or {}).get("content") or []
-    total = math.fsum(token["logprob"] for token in tokens)
-    if not tokens or not math.isfinite(total):
+    logprobs = [token["logprob"] for token in tokens]
+    if not logprobs or not all(value is not None and math.isfinite(value) for value in logprobs):
         raise GenerationFailed("A completion came without finite log-probabilities.")
     return Completion(
         text=choice["message"].get("content") or "",
         token_ids=choice.get("token_ids") or [],
-        logprob_sum=total,
-        logprob_count=len(tokens),
+        logprob_sum=math.fsum(logprobs),
+        logprob_count=len(logprobs),
         finish_reason=choice["finish_reason"],
         policy_id=policy_id,
         seed=seed + choice["index"],

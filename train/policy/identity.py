@@ -3,8 +3,7 @@
     python -m train.policy.identity BASE_MODEL OUT_FOLDER RANK
 
 Also writes the shapes of the base's linear layers, against which the app checks each later adapter
-without torch.
-Nothing is loaded: the model is built on the meta device from its configuration.
+without torch. Nothing is loaded: the model is built on the meta device from its configuration.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Policy versions that can be served: which one is champion, and its adapter in vLLM before
-anybody is sent to it."""
+"""Policy versions: which one is champion, and its adapter in vLLM before anybody is sent to it."""
 
 from __future__ import annotations
 
+import logging
 import shutil
 import sys
 import tempfile
@@ -11,10 +11,11 @@ from pathlib import Path
 from store import policies
 from store.database import Store
 from store.rows import Conflict, Policy, PrefloopError
-from train.policy.adapters import SHAPES, publish, read_shapes, verify
+from train.policy.adapters import SHAPES, BadAdapter, publish, read_shapes, verify
 from train.policy.server import PolicyServer
-from train.process import ChildProcess
+from train.process import ChildProcess, import_path
 
+log = logging.getLogger(__name__)
 BASE_POLICY = "policy-000000"
 KEPT_LOADED = 4  # champions of the past that a rollback reaches without loading
 
@@ -24,22 +25,30 @@ class PolicyRegistry:
         self.store, self.server = store, server
 
     def prepare(self) -> None:
-        """Make policy-000000 at the first start, then register what must be served. Raises
-        PrefloopError."""
+        """Make policy-000000 at the first start, then register what must be served.
+
+        Raises PrefloopError.
+        """
         everyone = policies.everyone(self.store)
         if strangers := {p.base_model for p in everyone} - {self.server.base.name}:
             raise PrefloopError(
-                f"This data directory belongs to the model {strangers.pop()}, not {self.server.base.name}. "
+                f"This data directory belongs to the model {strangers.pop()}, "
+                f"not {self.server.base.name}. "
                 "Start with that --model, or choose another --data-dir."
             )
         if not everyone:
             self._make_base_policy()
-        past = [p for p in policies.everyone(self.store) if p.status == "retired"][:KEPT_LOADED]
-        for policy in {
-            p.policy_id: p for p in (policies.champion(self.store), *past) if p
-        }.values():
-            self.load(policy.policy_id)
+        champion = policies.champion(self.store)
+        if champion is None:  # the first start; also one that was cut short
+            reason = "The base model, to start from."
+            policies.decide(self.store, BASE_POLICY, "promote", reason)
+        self.load(champion.policy_id if champion else BASE_POLICY)
         self.load(BASE_POLICY)
+        for past in [policy for policy in everyone if policy.status == "retired"][:KEPT_LOADED]:
+            try:
+                self.load(past.policy_id)
+            except BadAdapter as error:
+                log.warning("%s", error)  # it does not serve, so the app can; a rollback says why
 
     def load(self, policy_id: str) -> None:
         """Have the published adapter in vLLM. Raises NotFound, BadAdapter or AdapterRefused."""
@@ -81,18 +90,19 @@ class PolicyRegistry:
         with tempfile.TemporaryDirectory() as scratch:
             made, rank = Path(scratch) / "identity", self.server.config.max_rank
             arguments = [str(self.server.base.path), str(made), str(rank)]
-            log = self.store.data_dir / "logs" / "identity.log"
-            process = ChildProcess([sys.executable, "-m", "train.policy.identity", *arguments], log)
+            log_path = self.store.data_dir / "logs" / "identity.log"
+            command = [sys.executable, "-m", "train.policy.identity", *arguments]
+            process = ChildProcess(command, log_path, import_path())
             code = process.wait(600)
             process.stop()
             if code != 0:
+                end = process.tail(5)
                 raise PrefloopError(
-                    f"The base adapter could not be made; the end of {log}:\n{process.tail(5)}"
+                    f"The base adapter could not be made; the end of {log_path}:\n{end}"
                 )
             folder.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(
-                folder / BASE_POLICY, ignore_errors=True
-            )  # of a first start that was cut short
+            # A first start that was cut short may have left a folder without a row.
+            shutil.rmtree(folder / BASE_POLICY, ignore_errors=True)
             shutil.copy2(made / SHAPES, folder / SHAPES)
             path, sha256 = publish(made, folder, BASE_POLICY, read_shapes(folder), rank)
         policies.add(
@@ -104,4 +114,3 @@ class PolicyRegistry:
             adapter_path=f"policies/{path.name}",
             adapter_sha256=sha256,
         )
-        policies.decide(self.store, BASE_POLICY, "promote", "The base model, to start from.")

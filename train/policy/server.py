@@ -1,11 +1,8 @@
-"""The policy server: vLLM as a child, or an external one by URL. Supervised: health, restart,
-replay of adapters.
+"""The policy server: vLLM as a supervised child, or an external one by URL.
 
 One thread owns the child. It starts it, waits for health, loads every registered adapter again,
-probes one token with
-log-probabilities, and only then calls the server up. It starts over, with growing pauses, whenever
-the process ends
-or stops answering.
+probes one token with log-probabilities, and only then calls the server up. It starts over, with
+growing pauses, whenever the process ends or stops answering.
 """
 
 from __future__ import annotations
@@ -21,13 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from store.rows import PrefloopError
+from store.rows import Invalid, PrefloopError
 from train.base_model import BaseModel
 from train.policy.client import AdapterRefused, GenerationFailed, PolicyClient
-from train.process import ChildProcess, tail
+from train.process import ChildProcess, how_it_ended, tail
 
 log = logging.getLogger(__name__)
 State = Literal["starting", "up", "down"]
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM accepts
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class PolicyConfig:
     api_key: str = ""  # for url
     quantization: Literal["nf4", "none"] = "nf4"  # as trained: nf4 for QLoRA, none for LoRA on bf16
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    max_rank: int = 16  # LoRA rank: 8, 16, 32, 64, 128, 256, 320 or 512
+    max_rank: int = 16  # LoRA rank: one of RANKS
     max_adapters: int = 4  # distinct adapters in one batch
     context: int = 1024  # tokens of prompt and answer
     max_sequences: int = 32  # answered at the same time
@@ -45,20 +43,30 @@ class PolicyConfig:
     gpu_memory: float = 0.4  # share of the whole card; the rest is for training
     start_timeout_s: int = 600
 
+    def __post_init__(self) -> None:
+        if self.max_rank not in RANKS:
+            ranks = ", ".join(map(str, RANKS))
+            raise Invalid(f"policy.max_rank must be one of {ranks}, not {self.max_rank}.")
+        if not 0 < self.gpu_memory <= 1:
+            raise Invalid(f"policy.gpu_memory is a share of the card, not {self.gpu_memory}.")
+        for key in ("max_adapters", "context", "max_sequences", "kv_cache_mb", "start_timeout_s"):
+            if getattr(self, key) < 1:
+                raise Invalid(f"policy.{key} must be at least 1, not {getattr(self, key)}.")
+
 
 class ServerDown(PrefloopError):
     """The policy server did not come up; the message ends with its log."""
 
 
 HEALTH_EVERY_S = 1.0
+MISSED_CHECKS = 3  # in a row; one alone may be a machine that is busy for some seconds
 PROBE_EVERY_S = 30.0
 STABLE_S = 60.0  # a server that ran this long restarts without a pause
 LONGEST_PAUSE_S = 60.0
 
 
 class PolicyServer:
-    """`start()`, then `wait_up()`; `load()` keeps an adapter registered across restarts; `stop()`
-    leaves nothing."""
+    """`start()`, `wait_up()`; `load()` holds across restarts; `stop()` leaves nothing behind."""
 
     def __init__(self, config: PolicyConfig, base: BaseModel, log_path: Path) -> None:
         self.config, self.base, self.log_path = config, base, log_path
@@ -70,9 +78,8 @@ class PolicyServer:
         self._failure: str | None = None  # of the very first start: configuration, not bad luck
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._supervise, name="policy-server", daemon=True)
-        self._folder = Path(
-            tempfile.mkdtemp(prefix="prefloop-")
-        )  # mode 0700: the socket has no password
+        # mode 0700: the socket has no password
+        self._folder = Path(tempfile.mkdtemp(prefix="prefloop-"))
         self._socket = self._folder / "policy.sock"  # short: a socket path may have 107 bytes
         if config.url:
             self.client = PolicyClient.over_url(config.url, config.api_key or None)
@@ -101,8 +108,7 @@ class PolicyServer:
             )
 
     def load(self, policy_id: str, path: Path) -> None:
-        """Make a published adapter requestable, now and after every restart. Raises
-        AdapterRefused."""
+        """Make a published adapter requestable, now and after restarts. Raises AdapterRefused."""
         with self._registry:
             if self._registered.get(policy_id) == path:
                 return
@@ -114,7 +120,10 @@ class PolicyServer:
         """Requests that run finish; the files must stay where they are."""
         with self._registry:
             if self._registered.pop(policy_id, None) and self._state == "up":
-                self.client.unload(policy_id)
+                try:
+                    self.client.unload(policy_id)
+                except AdapterRefused as error:  # nobody asks for it any more; a restart drops it
+                    log.warning("%s", error)
 
     def stop(self) -> None:
         self._stopping.set()
@@ -148,18 +157,25 @@ class PolicyServer:
         if not self._await_health(child):
             if self._stopping.is_set():
                 return ""
-            reason = "The policy server did not come up."
-            if self._failure is None:
-                self._set_failure(
-                    f"{reason} The end of its log ({self.log_path}):\n{tail(self.log_path)}"
-                )
-            return reason
+            return self._did_not_come_up()
         try:
-            self._replay()
-        except (AdapterRefused, GenerationFailed) as error:
+            with self._registry:  # whoever loads next must find it up, or be replayed
+                self._replay()
+                self._set("up", "")
+        except GenerationFailed as error:
             return f"The policy server failed its first probe: {error}"
-        self._set("up", "")
         return self._watch(child)
+
+    def _did_not_come_up(self) -> str:
+        if self.config.url:
+            reason = f"No policy server answers at {self.config.url}."
+            details = " Start it, or set policy.url."
+        else:
+            reason = "The policy server did not come up."
+            details = f" The end of its log ({self.log_path}):\n{tail(self.log_path)}"
+        if self._failure is None:
+            self._set_failure(reason + details)
+        return reason
 
     def _await_health(self, child: ChildProcess | None) -> bool:
         deadline = time.monotonic() + self.config.start_timeout_s
@@ -171,26 +187,25 @@ class PolicyServer:
         return False
 
     def _replay(self) -> None:
-        """vLLM forgets its adapters when it ends. One that it refuses is dropped, so that the
-        others serve on."""
-        with self._registry:
-            present = self.client.adapters()
-            for name, path in list(self._registered.items()):
-                if name not in present:
-                    try:
-                        self.client.load(name, path)
-                    except AdapterRefused as error:
-                        log.error("%s; it is not served any more", error)
-                        del self._registered[name]
-            for name in list(self._registered)[:1]:
-                self.client.probe(name)
+        """vLLM forgets its adapters when it ends. One that it refuses now is dropped."""
+        present = self.client.adapters()
+        for name, path in list(self._registered.items()):
+            if name not in present:
+                try:
+                    self.client.load(name, path)
+                except AdapterRefused as error:
+                    log.error("%s; it is not served any more", error)
+                    del self._registered[name]
+        for name in list(self._registered)[:1]:
+            self.client.probe(name)
 
     def _watch(self, child: ChildProcess | None) -> str:
-        probed = time.monotonic()
+        probed, missed = time.monotonic(), 0
         while not self._stopping.wait(HEALTH_EVERY_S):
             if child and child.poll() is not None:
-                return "The policy server ended."
-            if not self.client.healthy():
+                return f"The policy server {how_it_ended(child.poll())}."
+            missed = 0 if self.client.healthy() else missed + 1
+            if missed >= MISSED_CHECKS:
                 return "The policy server stopped answering."
             if time.monotonic() - probed > PROBE_EVERY_S:
                 probed = time.monotonic()
@@ -209,10 +224,8 @@ class PolicyServer:
     def _set(self, state: State, note: str) -> None:
         with self._changed:
             self._state, self._note = state, note
-            if state == "up":
-                self._failure = (
-                    ""  # from now on a failure is an incident, not a wrong configuration
-                )
+            if state == "up":  # from now on a failure is an incident, not a wrong configuration
+                self._failure = ""
             self._changed.notify_all()
 
     def _set_failure(self, reason: str) -> None:
@@ -275,10 +288,9 @@ def vllm_command(
     command += ["--enforce-eager", "--kv-cache-memory-bytes", str(config.kv_cache_mb << 20)]
     # One OpenMP thread: on two shared cores a second one spins and is 18 times slower.
     env |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": "1"}
+    env |= {"CUDA_VISIBLE_DEVICES": ""} | _plugins()
     nice = shutil.which("nice")
-    return ([nice, "-n", "5", *command] if nice else command), env | {
-        "CUDA_VISIBLE_DEVICES": ""
-    } | _plugins()
+    return ([nice, "-n", "5", *command] if nice else command), env
 
 
 def _plugins() -> dict[str, str]:

@@ -1,0 +1,103 @@
+"""What the store tests put into a real store: a champion, pairs, people and their picks."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+from typing import Any, Literal
+
+from store import judgments, pairs, policies, prompts, users
+from store.database import Store
+from store.importing import NewPreference, add_preferences
+from store.judgments import NewJudgment
+from store.prompts import NewPrompt
+from store.rows import Completion, Role, Source, User, Verdict
+
+LEASE = timedelta(minutes=10)
+
+
+def add_policy(store: Store, policy_id: str = "policy-000000", *, promote: bool = True) -> str:
+    policies.add(
+        store,
+        policy_id,
+        parent=None,
+        run_id=None,
+        base_model="base",
+        adapter_path=f"policies/{policy_id}",
+        adapter_sha256="0" * 64,
+    )
+    if promote:
+        policies.decide(store, policy_id, "promote", "because")
+    return policy_id
+
+
+def add_prompt(store: Store, text: str) -> str:
+    prompts.add(store, [NewPrompt([{"role": "user", "content": text}], ("tests",))], "starter")
+    row = store.read_one(
+        "select prompt_id from prompt where messages->>'$[0].content' = $text", {"text": text}
+    )
+    assert row is not None
+    return row["prompt_id"]
+
+
+def add_pair(
+    store: Store,
+    prompt: str = "What is dew?",
+    a: str = "Water.",
+    b: str = "Cold water on grass.",
+    policy: str = "policy-000000",
+) -> str:
+    def side(text: str, seed: int) -> Completion:
+        return Completion(text, [1, 2, 3], -4.5, 3, "stop", policy, seed, {"temperature": 1.0})
+
+    return pairs.add(store, add_prompt(store, prompt), [7, 8], side(a, 1), side(b, 2))
+
+
+def add_user(store: Store, name: str, role: Role = "annotator", source: Source = "human") -> User:
+    return users.add(store, name, role, source)
+
+
+def show(
+    store: Store, user: User, left: Literal["a", "b"] = "a", lease: timedelta = LEASE
+) -> str | None:
+    """The next pair for this annotator, leased as the desk leases it."""
+    return pairs.lease_next(store, user.user_id, left, lease)
+
+
+def judge(store: Store, user: User, pair_id: str, verdict: Verdict = "left", **more: Any) -> str:
+    """Store a pick of a pair that was shown. Returns its id."""
+    judgment_id = str(uuid.uuid4())
+    assert judgments.judge(store, user, NewJudgment(judgment_id, pair_id, verdict, **more))
+    return judgment_id
+
+
+def pick(store: Store, user: User, verdict: Verdict = "left", **more: Any) -> str:
+    """Store a pick of the next pair."""
+    pair_id = show(store, user)
+    assert pair_id is not None
+    return judge(store, user, pair_id, verdict, **more)
+
+
+def add_picks(store: Store, user: User, picks: int, verdict: Verdict = "left") -> list[str]:
+    """Picks of new pairs, each of a prompt of its own."""
+    start = count(store, "pair")
+    done = []
+    for number in range(start, start + picks):
+        add_pair(store, f"Question {number}?", f"Yes {number}.", f"No {number}.")
+        done.append(pick(store, user, verdict))
+    return done
+
+
+def add_imports(store: Store, preferences: int) -> None:
+    """Many preferences at once, each of a prompt of its own."""
+    rows = [
+        NewPreference([{"role": "user", "content": f"Item {n}?"}], f"Good {n}.", f"Bad {n}.")
+        for n in range(preferences)
+    ]
+    add_preferences(store, rows)
+
+
+def count(store: Store, table: str) -> int:
+    row = store.read_one(f"select count(*) as n from {table}")
+    assert row is not None
+    return row["n"]

@@ -1,0 +1,257 @@
+"""The HTTP API and the pages' own functions over HTTP, without vLLM: picks, exports, blindness."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from store import pairs
+from store.rows import Completion
+from tests.stored import add_pair, add_policy, add_prompt, add_user, count
+from tests.website import Site, error_code, made_site, press
+
+POLICY, SEED = "policy-000777", 987_654_321
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with made_site(tmp_path_factory.mktemp("site")) as made:
+        add_policy(made.store, POLICY)
+        yield made
+
+
+@pytest.fixture
+def annotator(site: Site) -> Iterator[httpx.Client]:
+    """A new annotator, who has seen no pair and made no pick yet."""
+    name = f"annotator {uuid.uuid4()}"
+    add_user(site.store, name)
+    with site.signed_in(name) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def researcher(site: Site) -> Iterator[httpx.Client]:
+    with site.signed_in("researcher") as client:
+        yield client
+
+
+def ask_pair(client: httpx.Client) -> dict[str, Any]:
+    answer = client.post("/api/v1/pairs/next")
+    assert answer.status_code == 200
+    return answer.json()
+
+
+def new_pick(pair_id: str, verdict: str = "left", **more: Any) -> dict[str, Any]:
+    return {"id": str(uuid.uuid4()), "pair_id": pair_id, "verdict": verdict} | more
+
+
+def post(client: httpx.Client, pick: dict[str, Any]) -> httpx.Response:
+    return client.post("/api/v1/judgments", json=pick)
+
+
+# --- picks --------------------------------------------------------------------------------------
+
+
+def test_pick_cycle(site: Site, annotator: httpx.Client) -> None:
+    pair_id = add_pair(site.store, "What is ice?", policy=POLICY)
+    shown = ask_pair(annotator)
+    assert shown["pair_id"] == pair_id
+    assert ask_pair(annotator) == shown  # still held
+    pick = new_pick(pair_id, strength=2)
+
+    stored = post(annotator, pick)
+    assert (stored.status_code, stored.json()["stored"]) == (201, True)
+    again = post(annotator, pick)
+    assert (again.status_code, again.json()["stored"]) == (200, False)
+    late = post(annotator, new_pick(pair_id))
+    assert (late.status_code, error_code(late)) == (409, "conflict")
+    assert annotator.post("/api/v1/pairs/next").status_code == 204
+    [known] = annotator.get("/api/v1/judgments").json()["judgments"]
+    assert (known["id"], known["verdict"], known["strength"]) == (pick["id"], "left", 2)
+
+    assert annotator.delete(f"/api/v1/judgments/{pick['id']}").json()["retracted"] is True
+    assert annotator.delete(f"/api/v1/judgments/{pick['id']}").status_code == 404
+    back = ask_pair(annotator)
+    assert (back["pair_id"], back["left"], back["right"]) == (
+        pair_id,
+        shown["left"],
+        shown["right"],
+    )
+    assert annotator.get("/api/v1/judgments").json()["judgments"] == []
+    assert post(annotator, new_pick(pair_id, "right")).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"id": "seven"}, 422),
+        ({"verdict": "middle"}, 422),
+        ({"strength": 4}, 422),
+        ({"verdict": "tie", "strength": 1}, 422),
+        ({"policy": POLICY}, 422),
+        ({"ms_spent": -1}, 422),
+        ({"comment": "\ud800"}, 422),
+        ({"pair_id": "no-such-pair"}, 404),
+    ],
+    ids=str,
+)
+def test_bad_picks_store_nothing(
+    site: Site, annotator: httpx.Client, change: dict[str, Any], status: int
+) -> None:
+    add_pair(site.store, f"What is {uuid.uuid4()}?", policy=POLICY)
+    before = count(site.store, "judgment")
+    body = json.dumps(new_pick(ask_pair(annotator)["pair_id"]) | change)
+    headers = {"Content-Type": "application/json"}
+    answer = annotator.post("/api/v1/judgments", content=body, headers=headers)
+    assert answer.status_code == status
+    assert error_code(answer) in ("invalid", "not_found")
+    assert count(site.store, "judgment") == before
+
+
+def test_annotators_reach_their_own_picks_only(site: Site, annotator: httpx.Client) -> None:
+    add_pair(site.store, f"What is {uuid.uuid4()}?", policy=POLICY)
+    pick = new_pick(ask_pair(annotator)["pair_id"])
+    assert post(annotator, pick).status_code == 201
+    with site.signed_in("annotator") as other:
+        assert other.get("/api/v1/judgments").json() == {"judgments": []}
+        assert other.delete(f"/api/v1/judgments/{pick['id']}").status_code == 404
+        assert post(other, new_pick(pick["pair_id"])).status_code == 404  # not shown to them
+
+
+# --- data ---------------------------------------------------------------------------------------
+
+
+def test_export_streams_the_picks(
+    site: Site, annotator: httpx.Client, researcher: httpx.Client
+) -> None:
+    prompt = f"What is {uuid.uuid4()}?"
+    add_pair(site.store, prompt, policy=POLICY)
+    shown = ask_pair(annotator)
+    assert post(annotator, new_pick(shown["pair_id"], "right")).status_code == 201
+    with researcher.stream("GET", "/api/v1/export/trl") as answer:
+        assert answer.headers["content-type"] == "application/jsonl"
+        assert 'filename="prefloop-trl.jsonl"' in answer.headers["content-disposition"]
+        rows = [json.loads(line) for line in answer.iter_lines()]
+    expected = {"chosen": shown["right"]["text"], "rejected": shown["left"]["text"]}
+    assert {"prompt": prompt, **expected} in rows
+    whole = researcher.get("/api/v1/export/jsonl", params={"where": "verdict=right"}).text
+    row = next(row for row in map(json.loads, whole.splitlines()) if prompt in json.dumps(row))
+    assert POLICY in json.dumps(row)  # everything means also what annotators may not see
+
+
+@pytest.mark.parametrize(
+    ("body", "row"),
+    [
+        ('{"prompt": "Fine?"}\n{broken\n{"prompt": "Also fine?"}', "Row 2"),
+        ('{"prompt": "Fine?"}\n\n{"prompt": ""}', "Row 3"),
+        ('[{"prompt": "Fine?"}, {"prompt": "Fine too?"}, {"answer": 1}]', "Row 3"),
+        ("", "no rows"),
+    ],
+)
+def test_broken_prompt_row_is_named_and_nothing_imported(
+    site: Site, researcher: httpx.Client, body: str, row: str
+) -> None:
+    before = count(site.store, "prompt")
+    answer = researcher.post("/api/v1/prompts", content=body)
+    assert (answer.status_code, error_code(answer)) == (422, "invalid")
+    assert row in answer.json()["error"]["message"]
+    assert count(site.store, "prompt") == before
+
+
+def test_prompts_are_added_once(researcher: httpx.Client) -> None:
+    rows = [{"prompt": f"Why {uuid.uuid4()}?", "tags": ["fresh"]} for _ in range(3)]
+    assert researcher.post("/api/v1/prompts", json=rows).json() == {"added": 3, "known": 0}
+    assert researcher.post("/api/v1/prompts", json=rows).json() == {"added": 0, "known": 3}
+    listed = researcher.get("/api/v1/prompts", params={"tag": "fresh"}).json()["prompts"]
+    assert {p["messages"][0]["content"] for p in listed} == {row["prompt"] for row in rows}
+
+
+# --- the page's own functions, called as a browser calls them ------------------------------------
+
+
+def add_telling_pair(site: Site) -> str:
+    """A pair whose policy and seed would be found if they came along anywhere."""
+
+    def side(text: str, seed: int) -> Completion:
+        return Completion(text, [4711], -1.25, 1, "stop", POLICY, seed, {"temperature": 0.123456})
+
+    prompt_id = add_prompt(site.store, f"What is {uuid.uuid4()}?")
+    sides = side("Left hand.", SEED), side("Right hand.", SEED + 1)
+    return pairs.add(site.store, prompt_id, [4712], *sides)
+
+
+def test_blindness(site: Site, annotator: httpx.Client) -> None:
+    pair_id = add_telling_pair(site)
+    page = press(annotator, "")
+    asked = annotator.post("/api/v1/pairs/next")
+    pick = press(annotator, "pick-tie", ticket_in(page))
+    seen = {
+        "pair": asked.text,
+        "page": page,
+        "pick": pick,
+        "html": annotator.get("/annotate/").text,
+        "config": annotator.get("/annotate/config").text,
+        "picks": annotator.get("/api/v1/judgments").text,
+        "stats": annotator.get("/api/v1/stats").text,
+    }
+    assert asked.json()["pair_id"] == pair_id
+    assert asked.json().keys() == {"pair_id", "prompt", "left", "right", "lease_expires"}
+    assert asked.json()["left"].keys() == asked.json()["right"].keys() == {"text"}
+    assert "Left hand." in page
+    assert "Saved: a tie." in pick
+    secrets = (POLICY, str(SEED), str(SEED + 1), "4711", "4712", "0.123456", "1.25")
+    assert {(where, s) for where, text in seen.items() for s in secrets if s in text} == set()
+
+
+def ticket_in(page: str) -> str:
+    """What the browser would send back about the pair on its screen."""
+    found = [json.loads(line[5:]) for line in page.splitlines() if '"process_completed"' in line]
+    values = found[0]["output"]["data"]
+    return next(v for v in values if isinstance(v, str) and len(v.split()) == 3 and v[8] == "-")
+
+
+def test_page_stores_the_side_that_was_clicked(
+    site: Site, annotator: httpx.Client, researcher: httpx.Client
+) -> None:
+    pair_id = add_telling_pair(site)
+    ticket = ticket_in(press(annotator, ""))
+    shown = ask_pair(annotator)
+    assert "Saved: right is better." in press(annotator, "pick-right", ticket)
+    assert "Saved: right is better." in press(annotator, "pick-right", ticket)  # sent twice
+    [known] = annotator.get("/api/v1/judgments").json()["judgments"]
+    assert (known["pair_id"], known["verdict"]) == (pair_id, "right")
+    rows = map(json.loads, researcher.get("/api/v1/export/trl").text.splitlines())
+    [row] = [row for row in rows if row["prompt"] == shown["prompt"][0]["content"]]
+    assert row["chosen"] == shown["right"]["text"]
+
+    assert "Taken back." in press(annotator, "undo")
+    assert ask_pair(annotator)["pair_id"] == pair_id
+    assert annotator.get("/api/v1/judgments").json()["judgments"] == []
+
+
+@pytest.mark.parametrize("ticket", ["", "x" * 500, None, {"a": 1}, f"{uuid.uuid4()} no-uuid 1"])
+def test_forged_ticket_stores_nothing(site: Site, annotator: httpx.Client, ticket: Any) -> None:
+    before = count(site.store, "judgment")
+    assert "There is no pair on this page yet" in press(annotator, "pick-left", ticket)
+    foreign = f"{uuid.uuid4()} {uuid.uuid4()} 1"
+    assert "was not shown to you" in press(annotator, "pick-left", foreign)
+    assert count(site.store, "judgment") == before
+
+
+def test_waiting_page_says_why(annotator: httpx.Client, site: Site) -> None:
+    while annotator.post("/api/v1/pairs/next").status_code == 200:  # left over by other tests
+        assert post(annotator, new_pick(ask_pair(annotator)["pair_id"], "skip")).status_code == 201
+    assert "The policy server is starting." in press(annotator, "")
+
+
+def test_research_page_tells_researchers(researcher: httpx.Client) -> None:
+    page = press(researcher, "", page="/research")
+    assert POLICY in page
+    assert "policy server" in page
+    refused = press(researcher, "roll-back", page="/research")
+    assert "process_completed" in refused

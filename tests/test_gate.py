@@ -1,0 +1,143 @@
+"""The gate's checks at their borders, and the numbers behind them by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from store.rows import Completion
+from train.gate import GateConfig, Verdict, judge, repeated_share
+from train.interval import wilson
+
+SOUND = [
+    "Bees make honey from the nectar of many flowers.",
+    "The moon turns around the earth in a month.",
+    "Bread rises because the yeast makes small bubbles.",
+    "A good tent keeps the rain out at night.",
+]
+CHECKS = ["held-out accuracy", "whole answers", "length", "endings", "repetition", "variety"]
+
+
+def answers(*texts: str, cut: int = 0) -> list[Completion]:
+    """The first `cut` of them ran into the length limit."""
+    reasons = ["length"] * cut + ["stop"] * (len(texts) - cut)
+    return [Completion(text, finish_reason=r) for text, r in zip(texts, reasons, strict=True)]
+
+
+def verdict(candidate: list[Completion], accuracy: float = 0.8, rows: int = 40) -> Verdict:
+    return judge(accuracy, rows, candidate, answers(*SOUND), GateConfig())
+
+
+def failed(found: Verdict) -> list[str]:
+    return [check.name for check in found.checks if not check.passed]
+
+
+def test_a_sound_policy_is_promoted_with_its_reasons() -> None:
+    found = verdict(answers(*SOUND))
+    assert found.promoted
+    assert [check.name for check in found.checks] == CHECKS
+    assert found.reason == (
+        "Promoted: It orders 80% of 40 held-out picks as people did (more than 50% is asked). "
+        "Its answers are sound."
+    )
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "promoted"),
+    [(0.5, False), (0.51, True), (1.0, True), (0.49, False), (0.0, False), (math.nan, False)],
+)
+def test_accuracy_must_be_above_one_half(accuracy: float, promoted: bool) -> None:
+    found = verdict(answers(*SOUND), accuracy)
+    assert found.promoted is promoted
+    assert failed(found) == ([] if promoted else ["held-out accuracy"])
+
+
+@pytest.mark.parametrize(
+    ("candidate", "wrong"),
+    [
+        (answers(*SOUND[:3], "  "), "whole answers"),
+        (answers(*["Yes indeed."] * 2, "No.", "Perhaps so."), "length"),
+        (answers(*[f"{text} {i} " * 4 for i, text in enumerate(SOUND)]), "length"),
+        (answers(*SOUND, cut=3), "endings"),
+        (answers(*[f"{word} and on and on and on and on" for word in "abcd"]), "repetition"),
+        (answers(SOUND[0], SOUND[0], SOUND[0], SOUND[0]), "variety"),
+    ],
+    ids=["empty", "too short", "too long", "cut", "repeating", "all the same"],
+)
+def test_each_check_can_reject(candidate: list[Completion], wrong: str) -> None:
+    found = verdict(candidate)
+    assert not found.promoted
+    assert wrong in failed(found)
+    assert found.reason.startswith("Rejected: ")
+
+
+def test_the_borders_themselves_pass() -> None:
+    half_cut = verdict(answers(*SOUND, cut=2))
+    half_same = verdict(answers(SOUND[0], SOUND[0], SOUND[0], SOUND[1]))
+    three_words = verdict(
+        answers("One two three.", "Two three four.", "Red and blue.", "So it is.")
+    )
+    assert half_cut.promoted and half_same.promoted and three_words.promoted
+
+
+def test_length_is_measured_against_the_champion() -> None:
+    champion = answers("One two three four.")
+    three_times = answers("a b c d e f g h i j k l")
+    longer = answers("a b c d e f g h i j k l m")
+    assert judge(0.8, 40, three_times, champion, GateConfig()).promoted
+    assert failed(judge(0.8, 40, longer, champion, GateConfig())) == ["length"]
+
+
+def test_repetition_no_worse_than_the_champions_passes() -> None:
+    repeating = answers("on and on and on and on and on and on")
+    assert repeated_share(repeating[0].text) > GateConfig().most_repeated
+    assert judge(0.8, 40, repeating, repeating, GateConfig()).promoted
+
+
+def test_no_answers_at_all_are_rejected_without_invented_numbers() -> None:
+    found = verdict([])
+    assert failed(found) == ["whole answers"]
+    assert [check.name for check in found.checks] == CHECKS[:2]
+    assert found.reason == "Rejected: A probe answer is empty or missing."
+
+
+def test_every_reason_is_a_sentence() -> None:
+    for found in (verdict(answers(*SOUND)), verdict(answers(" ", " "), 0.1), verdict([])):
+        for check in found.checks:
+            assert check.sentence[0].isupper() or check.sentence[0].isdigit()
+            assert check.sentence.endswith(".")
+
+
+def test_the_verdict_can_be_stored() -> None:
+    stored = verdict(answers(*SOUND)).as_dict()
+    assert stored["promoted"] is True
+    assert [check["name"] for check in stored["checks"]] == CHECKS
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [
+        ("", 0.0),
+        ("one two", 0.0),
+        ("one two three", 0.0),
+        ("a b c a b c", 1 / 4),
+        ("A b c a B c", 1 / 4),
+        ("yes yes yes yes yes", 2 / 3),
+        ("on and on and on and", 1 / 2),
+    ],
+)
+def test_repeated_share(text: str, share: float) -> None:
+    assert repeated_share(text) == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    ("wins", "n", "low", "high"),
+    [(55, 100, 0.452, 0.644), (110, 200, 0.481, 0.617), (0, 10, 0.0, 0.278), (10, 10, 0.722, 1.0)],
+)
+def test_wilson(wins: int, n: int, low: float, high: float) -> None:
+    assert wilson(wins / n, n) == pytest.approx((low, high), abs=5e-4)
+
+
+def test_wilson_of_nothing_is_everything() -> None:
+    assert wilson(0.0, 0) == (0.0, 1.0)

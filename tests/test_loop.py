@@ -1,0 +1,319 @@
+"""When a round starts, what can be asked of the loop, and how runs end that never get to train.
+
+The policy server is real but never started: nothing here reaches vLLM or loads torch."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from store import judgments, pairs, policies, prompts, runs, users
+from store.database import Store
+from store.judgments import NewJudgment
+from store.prompts import NewPrompt
+from store.rows import Completion, Conflict, Invalid, NotFound, PrefloopError, Run
+from store.snapshots import Snapshot
+from tests.test_adapters import SHAPES, write
+from train.base_model import BaseModel
+from train.gate import GateConfig
+from train.loop import LoopConfig, TrainLoop, is_due
+from train.policy.adapters import publish
+from train.policy.registry import BASE_POLICY, PolicyRegistry
+from train.policy.server import PolicyConfig, PolicyServer
+from train.run_folder import RunFolder
+from train.runs import RunFailed, TrainConfig, Trainer, parts_of, reconcile, settings_for
+
+SOON_S = 20.0
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[PolicyServer]:
+    base = BaseModel("starter", tmp_path / "no-model", 3_000_000)
+    made = PolicyServer(PolicyConfig(max_rank=8), base, tmp_path / "vllm.log")
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def trainer(store: Store, server: PolicyServer) -> Trainer:
+    return Trainer(store, server.base, TrainConfig(), server.config)
+
+
+@pytest.fixture
+def loop(store: Store, server: PolicyServer, trainer: Trainer) -> Iterator[TrainLoop]:
+    registry = PolicyRegistry(store, server)
+    off = LoopConfig(every_picks=0)
+    made = TrainLoop(store, registry, trainer, off, GateConfig(), on_champion=lambda: None)
+    yield made
+    made.stop()
+
+
+def pick(store: Store, count: int) -> None:
+    """Picks of one annotator on sampled pairs of the base policy."""
+    user = users.ensure(store, "ann", "annotator", "human")
+    add_base(store)
+    prompts.add(
+        store, [NewPrompt([{"role": "user", "content": f"{i}?"}]) for i in range(count)], ""
+    )
+    for prompt in prompts.search(store, None, count):
+        a, b = (Completion(f"{side} {prompt.prompt_id}", policy_id=BASE_POLICY) for side in "ab")
+        pairs.add(store, prompt.prompt_id, [], a, b)
+        pair_id = pairs.lease_next(store, user.user_id, "a", timedelta(minutes=5))
+        assert pair_id is not None
+        judgments.judge(store, user, NewJudgment(str(uuid.uuid4()), pair_id, "left"))
+
+
+def add_base(store: Store, decided: bool = True) -> None:
+    if policies.champion(store) is None:
+        folder = store.data_dir / "policies"
+        source = write(store.data_dir / "identity")
+        path, sha256 = publish(source, folder, BASE_POLICY, SHAPES, 4)
+        policies.add(
+            store,
+            BASE_POLICY,
+            parent=None,
+            run_id=None,
+            base_model="starter",
+            adapter_path=f"policies/{path.name}",
+            adapter_sha256=sha256,
+        )
+        if decided:
+            policies.decide(store, BASE_POLICY, "promote", "To start from.")
+
+
+def ended(store: Store, run_id: str) -> Run:
+    until(lambda: runs.get(store, run_id).status in runs.FINAL)
+    return runs.get(store, run_id)
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SOON_S
+    while not holds():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+# --- when ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("picks", "minutes", "config", "due"),
+    [
+        (99, 1e9, LoopConfig(every_picks=100), False),
+        (100, 0, LoopConfig(every_picks=100), True),
+        (5000, 1e9, LoopConfig(every_picks=0), False),
+        (1, 29.9, LoopConfig(every_picks=0, every_minutes=30), False),
+        (1, 30, LoopConfig(every_picks=0, every_minutes=30), True),
+        (0, 30, LoopConfig(every_picks=0, every_minutes=30), False),
+        (1, 30, LoopConfig(every_picks=100, every_minutes=30), True),
+    ],
+)
+def test_is_due(picks: int, minutes: float, config: LoopConfig, due: bool) -> None:
+    assert is_due(picks, minutes, config) is due
+
+
+def test_new_picks_start_one_round_and_not_a_second(
+    store: Store, server: PolicyServer, trainer: Trainer
+) -> None:
+    pick(store, 3)
+    registry = PolicyRegistry(store, server)
+    config = LoopConfig(every_picks=3)
+    loop = TrainLoop(store, registry, trainer, config, GateConfig(), on_champion=lambda: None)
+    loop.start()
+    until(lambda: bool(runs.newest(store)))
+    ended(store, "run-000001")
+    time.sleep(0.3)  # time for a second one, which must not come
+    loop.stop()
+    (run,) = runs.newest(store)
+    assert (run.kind, run.status) == ("round", "failed")
+
+
+# --- asking --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "sentence"),
+    [
+        ("sft", {}, "Unknown kind of run 'sft': choose rm, dpo, round."),
+        ("dpo", {"bta": 0.2}, "Unknown setting 'bta': choose learning_rate, epochs, beta,"),
+        ("dpo", {"epochs": "many"}, "epochs must be a value of type int, not 'many'."),
+        ("dpo", {"rm.epochs": 1}, "Unknown setting 'rm.epochs'"),
+        ("round", {"beta": 0.2}, "Unknown setting 'beta': write rm.NAME=VALUE or dpo.NAME=VALUE."),
+        ("round", {"rm.beta": 0.2}, "Unknown setting 'beta'"),
+        ("round", {"dpo.rank": 16}, "rank 16 is above policy.max_rank (8)"),
+    ],
+)
+def test_a_request_that_cannot_be_carried_out(
+    loop: TrainLoop, store: Store, kind: Any, settings: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(Invalid) as caught:
+        loop.request(kind, None, settings)
+    assert sentence in str(caught.value)
+    assert runs.newest(store) == []
+
+
+def test_one_of_a_kind_at_a_time(loop: TrainLoop, store: Store) -> None:
+    first = loop.request("rm", None)
+    with pytest.raises(Conflict, match="A rm run is waiting or running already"):
+        loop.request("rm", None)
+    loop.request("dpo", None)
+    loop.cancel(first)
+    loop.request("rm", None)
+    assert [run.status for run in runs.newest(store)] == ["queued", "queued", "cancelled"]
+
+
+def test_simultaneous_requests_queue_one_run(loop: TrainLoop, store: Store) -> None:
+    answers: list[str] = []
+
+    def ask() -> None:
+        barrier.wait()
+        try:
+            answers.append(loop.request("round", None))
+        except Conflict:
+            answers.append("conflict")
+
+    barrier = threading.Barrier(8)
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answers) == ["conflict"] * 7 + ["run-000001"]
+
+
+def test_settings_reach_the_part_that_they_are_meant_for() -> None:
+    given = {"rm.epochs": 2, "dpo.beta": 0.2, "dpo.epochs": 3}
+    assert settings_for("rm", "round", given) == {"epochs": 2}
+    assert settings_for("dpo", "round", given) == {"beta": 0.2, "epochs": 3}
+    assert settings_for("dpo", "dpo", {"beta": 0.2, "dpo.epochs": 3}) == {"beta": 0.2, "epochs": 3}
+    assert parts_of("round") == ("rm", "dpo") and parts_of("rm") == ("rm",)
+
+
+def test_a_queued_run_is_cancelled_at_once(loop: TrainLoop, store: Store) -> None:
+    run_id = loop.request("round", None)
+    loop.cancel(run_id)
+    run = runs.get(store, run_id)
+    assert (run.status, run.reason) == ("cancelled", "Cancelled before it started.")
+    with pytest.raises(Conflict, match=f"{run_id} is cancelled already"):
+        loop.cancel(run_id)
+    with pytest.raises(NotFound):
+        loop.cancel("run-000099")
+
+
+# --- ending --------------------------------------------------------------------------------------
+
+
+def test_a_run_without_enough_picks_fails_with_the_sentence_and_the_loop_goes_on(
+    loop: TrainLoop, store: Store
+) -> None:
+    loop.start()
+    for kind in ("round", "rm"):
+        run = ended(store, loop.request(kind, None))
+        assert run.status == "failed"
+        assert run.reason == (
+            "Training needs at least 8 picks with a better side; there are 0. Annotate some more."
+        )
+
+
+def test_a_fault_of_ours_fails_the_run_and_the_loop_goes_on(loop: TrainLoop, store: Store) -> None:
+    pick(store, 40)
+    run_id = loop.request("round", None)
+    blocked = store.data_dir / "runs" / run_id
+    blocked.parent.mkdir(exist_ok=True)
+    blocked.write_text("a file where the folder should be")
+    loop.start()
+    run = ended(store, run_id)
+    assert run.status == "failed"
+    assert run.reason is not None and run.reason.startswith("Unexpected ")
+    blocked.unlink()
+    blocked.mkdir()
+    loop.cancel(loop.request("round", None))  # it still listens
+
+
+def test_a_restart_marks_what_was_running(store: Store) -> None:
+    lost = runs.add(store, "round", {}, None)
+    runs.mark(store, lost, "running")
+    part = runs.add(store, "dpo", {}, None, parent=lost)
+    runs.mark(store, part, "running")
+    unborn = runs.add(store, "dpo", {}, None, parent=lost)  # the app ended before it was started
+    waiting = runs.add(store, "rm", {}, None)
+    folder = RunFolder(store.data_dir / "runs" / part)
+    folder.freeze({})
+    assert reconcile(store) == [lost, part, unborn]
+    for run_id in (lost, part, unborn):
+        run = runs.get(store, run_id)
+        assert run.status == "failed"
+        assert run.reason == "The app ended while it ran. Start the run again."
+    assert folder.ending() == ("FAILED", "The app ended while it ran.")
+    assert runs.get(store, waiting).status == "queued"
+    assert reconcile(store) == []
+
+
+def test_a_stopped_app_leaves_its_mark_in_the_run_folder(trainer: Trainer, store: Store) -> None:
+    run = runs.get(store, runs.add(store, "dpo", {"settings": {}}, None))
+    snapshot = Snapshot("s", "0" * 64, 10, 5, {"left": 15})
+    trainer.stopping.set()
+    with pytest.raises(RunFailed, match="The app was stopped while it ran"):
+        trainer.train(run, "dpo", snapshot, {}, None)
+    folder = trainer.folder(run.run_id)
+    assert folder.ending() == ("FAILED", "The app was stopped while it ran. Start the run again.")
+    config = folder.config()
+    assert config["settings"]["rank"] == 8  # what policy.max_rank allows
+    assert config["data"]["rows_train"] == 10 and config["versions"]["trl"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "sentence"),
+    [
+        (PolicyConfig, {"max_rank": 12}, "policy.max_rank must be one of 1, 8, 16, 32,"),
+        (PolicyConfig, {"context": 0}, "policy.context must be at least 1, not 0."),
+        (PolicyConfig, {"gpu_memory": 40}, "policy.gpu_memory is a share of the card, not 40."),
+        (LoopConfig, {"every_picks": -1}, "loop.every_picks must be at least 0, not -1."),
+        (LoopConfig, {"probes": 0}, "loop.probes must be at least 1, not 0."),
+    ],
+)
+def test_a_configuration_that_cannot_work(
+    kind: type, values: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(Invalid) as caught:
+        kind(**values)
+    assert sentence in str(caught.value)
+
+
+# --- policies ------------------------------------------------------------------------------------
+
+
+def test_a_first_start_that_was_cut_short_still_gets_its_champion(
+    store: Store, server: PolicyServer
+) -> None:
+    add_base(store, decided=False)
+    assert policies.champion(store) is None
+    PolicyRegistry(store, server).prepare()
+    champion = policies.champion(store)
+    assert champion is not None and champion.policy_id == BASE_POLICY
+
+
+def test_another_model_is_refused(store: Store, tmp_path: Path) -> None:
+    add_base(store)
+    other = PolicyServer(PolicyConfig(), BaseModel("org/other", tmp_path, 1), tmp_path / "log")
+    with pytest.raises(PrefloopError, match="belongs to the model starter, not org/other"):
+        PolicyRegistry(store, other).prepare()
+    other.stop()
+
+
+def test_the_champion_and_the_base_stay(store: Store, server: PolicyServer) -> None:
+    add_base(store)
+    registry = PolicyRegistry(store, server)
+    with pytest.raises(Conflict, match="policy-000000 is needed"):
+        registry.retire(BASE_POLICY, "no")
+    with pytest.raises(Conflict, match="policy-000000 serves already"):
+        registry.promote(BASE_POLICY, "again")
+    with pytest.raises(Conflict, match="no earlier champion"):
+        registry.rollback("back")

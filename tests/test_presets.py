@@ -1,0 +1,99 @@
+"""Settings by the size of the model and the number of picks, and what a person may change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from store.rows import Invalid
+from train.presets import (
+    DpoSettings,
+    RewardSettings,
+    dpo_preset,
+    override,
+    reward_preset,
+    tiny_epochs,
+)
+
+STARTER, HALF_BILLION, SEVEN_BILLION = 3_000_000, 494_000_000, 7_600_000_000
+
+
+@pytest.mark.parametrize(
+    ("pairs", "epochs"), [(0, 10), (16, 10), (100, 8), (200, 4), (267, 3), (5000, 3)]
+)
+def test_a_starter_takes_about_fifty_steps(pairs: int, epochs: int) -> None:
+    assert tiny_epochs(pairs) == epochs
+
+
+def test_dpo_of_a_starter() -> None:
+    found = dpo_preset(STARTER, pairs=200)
+    assert (found.learning_rate, found.epochs, found.batch) == (1e-3, 4, 16)
+    assert found.accumulate == 1 and not found.gradient_checkpointing
+
+
+@pytest.mark.parametrize(
+    ("pairs", "epochs", "beta"), [(100, 2, 0.3), (499, 2, 0.3), (500, 2, 0.1), (1000, 1, 0.1)]
+)
+@pytest.mark.parametrize("parameters", [HALF_BILLION, SEVEN_BILLION])
+def test_dpo_of_a_large_model(parameters: int, pairs: int, epochs: int, beta: float) -> None:
+    found = dpo_preset(parameters, pairs, context=4096)
+    assert (found.epochs, found.beta) == (epochs, beta)
+    assert found.learning_rate == 2e-5
+    assert found.batch * found.accumulate == 16
+    assert found.max_length == 4096 and found.gradient_checkpointing
+
+
+@pytest.mark.parametrize(
+    ("parameters", "pairs", "rate", "epochs"),
+    [(STARTER, 60, 1e-3, 4), (STARTER, 5000, 1e-3, 3), (SEVEN_BILLION, 60, 1e-4, 1)],
+)
+def test_reward_preset(parameters: int, pairs: int, rate: float, epochs: int) -> None:
+    found = reward_preset(parameters, pairs)
+    assert (found.learning_rate, found.epochs) == (rate, epochs)
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "stored"),
+    [
+        ("learning_rate", "3e-4", 3e-4),
+        ("learning_rate", 1, 1.0),
+        ("beta", " 0.2 ", 0.2),
+        ("epochs", "3", 3),
+        ("epochs", 3, 3),
+        ("seed", "0", 0),
+        ("sft_weight", 0, 0.0),
+        ("gradient_checkpointing", "True", True),
+        ("gradient_checkpointing", "0", False),
+        ("gradient_checkpointing", False, False),
+    ],
+)
+def test_an_override_takes_the_type_of_its_field(key: str, given: Any, stored: Any) -> None:
+    value = getattr(override(DpoSettings(), {key: given}), key)
+    assert value == stored and type(value) is type(stored)
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "sentence"),
+    [
+        ("epochs", "two", "epochs must be a value of type int, not 'two'."),
+        ("epochs", 1.5, "epochs must be a value of type int, not '1.5'."),
+        ("gradient_checkpointing", "maybe", "must be a value of type bool"),
+        ("beta", "", "beta must be a value of type float, not ''."),
+        ("beta", "nan", "beta must be a finite number and at least 0, not 'nan'."),
+        ("learning_rate", "inf", "learning_rate must be a finite number"),
+        ("learning_rate", -1, "learning_rate must be a finite number and at least 0, not '-1'."),
+        ("epochs", 0, "epochs must be a finite number and at least 1, not '0'."),
+        ("batch", "-2", "batch must be a finite number and at least 1, not '-2'."),
+    ],
+)
+def test_a_bad_value_is_named(key: str, given: Any, sentence: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        override(DpoSettings(), {key: given})
+    assert sentence in str(caught.value)
+
+
+def test_an_unknown_key_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(Invalid) as caught:
+        override(RewardSettings(), {"beta": 0.1})
+    assert str(caught.value).startswith("Unknown setting 'beta': choose learning_rate, epochs,")

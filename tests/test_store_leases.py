@@ -1,0 +1,237 @@
+"""Who has which pair on screen, on which side, and what undo and promotions do to it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+
+from store import judgments, pairs, policies
+from store.database import Store
+from store.rows import NotFound
+from tests.stored import (
+    LEASE,
+    add_pair,
+    add_picks,
+    add_policy,
+    add_user,
+    count,
+    judge,
+    pick,
+    show,
+)
+
+PAST = timedelta(seconds=-1)
+
+
+@pytest.fixture(autouse=True)
+def _champion(store: Store) -> None:
+    add_policy(store)
+
+
+def held(store: Store, user_id: str) -> str | None:
+    lease = pairs.held_by(store, user_id)
+    return lease.pair_id if lease else None
+
+
+def test_no_pair_is_on_two_screens(store: Store) -> None:
+    for number in range(20):
+        add_pair(store, f"Question {number}?")
+    people = [add_user(store, f"user-{number}") for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        leased = list(pool.map(lambda user: [show(store, user) for _ in range(3)], people))
+    given = Counter(pair_id for own in leased for pair_id in own if pair_id)
+    assert len(given) == 20, "every pair is given out"
+    assert set(given.values()) == {1}
+
+
+def test_leases_and_picks_of_many_annotators_never_overlap(store: Store) -> None:
+    for number in range(24):
+        add_pair(store, f"Question {number}?")
+    on_screen: set[str] = set()
+    lock = threading.Lock()
+
+    def annotate(name: str) -> int:
+        user, done = add_user(store, name), 0
+        while pair_id := show(store, user):
+            with lock:
+                assert pair_id not in on_screen
+                on_screen.add(pair_id)
+            judge(store, user, pair_id)
+            done += 1
+        return done
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sum(pool.map(annotate, [f"user-{number}" for number in range(6)])) == 24
+
+
+def test_an_expired_lease_gives_the_pair_to_somebody_else(store: Store) -> None:
+    ann, bob = add_user(store, "ann"), add_user(store, "bob")
+    pair_id = add_pair(store)
+    assert show(store, ann, lease=timedelta(seconds=0.2)) == pair_id
+    assert show(store, bob) is None
+    deadline = time.monotonic() + 5
+    while (got := show(store, bob)) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert got == pair_id
+    assert held(store, ann.user_id) is None
+
+
+@pytest.mark.parametrize(
+    ("left", "verdict", "preferred"),
+    [
+        ("a", "left", "a"),
+        ("b", "left", "b"),
+        ("a", "right", "b"),
+        ("b", "right", "a"),
+        ("b", "tie", None),
+        ("a", "both_bad", None),
+        ("a", "flag", None),
+    ],
+)
+def test_the_verdict_names_the_side_on_screen(
+    store: Store, left: str, verdict: str, preferred: str | None
+) -> None:
+    ann = add_user(store, "ann")
+    pair_id = add_pair(store)
+    show(store, ann, left)  # type: ignore[arg-type]
+    lease = pairs.held_by(store, ann.user_id)
+    assert lease is not None and lease.left_side == left
+    judge(store, ann, pair_id, verdict)  # type: ignore[arg-type]
+    row = store.read_one("select preferred, left_side from judgment")
+    assert row == {"preferred": preferred, "left_side": left}
+
+
+def test_the_side_is_drawn_once_per_annotator_and_pair(store: Store) -> None:
+    """A second draw would turn the pick of a tab that was left open into its opposite."""
+    ann, bob = add_user(store, "ann"), add_user(store, "bob")
+    pair_id = add_pair(store)
+    show(store, ann, "a", PAST)
+    assert show(store, ann, "b") == pair_id
+    lease = pairs.held_by(store, ann.user_id)
+    assert lease is not None and lease.left_side == "a"
+    judge(store, ann, pair_id, "skip")
+    show(store, bob, "b")
+    lease = pairs.held_by(store, bob.user_id)
+    assert lease is not None and lease.left_side == "b", "another annotator has a draw of their own"
+
+
+def test_what_is_on_screen_stays_until_it_is_judged(store: Store) -> None:
+    ann = add_user(store, "ann")
+    pair_id = add_pair(store, "What is dew?", "Water.", "Cold water.")
+    assert pairs.held_by(store, ann.user_id) is None
+    show(store, ann)
+    lease = pairs.held_by(store, ann.user_id)
+    assert lease is not None
+    assert (lease.pair_id, lease.a_text, lease.b_text) == (pair_id, "Water.", "Cold water.")
+    assert lease.messages == [{"role": "user", "content": "What is dew?"}]
+    judge(store, ann, pair_id)
+    assert pairs.held_by(store, ann.user_id) is None
+
+
+def test_a_skip_leaves_this_queue_but_not_anothers(store: Store) -> None:
+    ann, bob = add_user(store, "ann"), add_user(store, "bob")
+    pair_id = add_pair(store)
+    pick(store, ann, "skip")
+    assert show(store, ann) is None
+    assert show(store, bob) == pair_id
+    judge(store, bob, pair_id)
+
+
+def test_a_judged_pair_is_shown_to_nobody(store: Store) -> None:
+    ann, bob = add_user(store, "ann"), add_user(store, "bob")
+    add_pair(store)
+    pick(store, ann)
+    assert show(store, ann) is None
+    assert show(store, bob) is None
+
+
+def test_undo_gives_the_pair_back_to_its_author_only(store: Store) -> None:
+    ann, bob = add_user(store, "ann"), add_user(store, "bob")
+    pair_id = add_pair(store)
+    show(store, ann, "b")
+    judgment_id = judge(store, ann, pair_id)
+    assert judgments.retract(store, ann, judgment_id, LEASE) == pair_id
+    assert held(store, ann.user_id) == pair_id
+    assert show(store, bob) is None
+    judge(store, ann, pair_id, "right")
+    row = store.read_one("select preferred from judgment_live")
+    assert row == {"preferred": "a"}, "the sides are as they were"
+    assert count(store, "judgment") == 2, "nothing is edited"
+
+
+def test_undo_twice_walks_back(store: Store) -> None:
+    ann = add_user(store, "ann")
+    first, second = add_pair(store, "First?"), add_pair(store, "Second?")
+    pick(store, ann)
+    pick(store, ann)
+    for expected in (second, first):
+        newest = judgments.newest_of(store, ann.user_id)
+        assert newest is not None
+        assert judgments.retract(store, ann, newest, LEASE) == expected
+        assert held(store, ann.user_id) == expected
+    assert judgments.newest_of(store, ann.user_id) is None
+    judge(store, ann, first)
+    assert held(store, ann.user_id) == second, "then the later one again"
+
+
+def test_a_pick_is_undone_once_and_only_by_its_author_or_a_researcher(store: Store) -> None:
+    ann, bob = add_user(store, "ann"), add_user(store, "bob")
+    boss = add_user(store, "boss", "researcher")
+    mine, other = add_picks(store, ann, 2)
+    with pytest.raises(NotFound):
+        judgments.retract(store, bob, mine, LEASE)
+    judgments.retract(store, ann, mine, LEASE)
+    with pytest.raises(NotFound):
+        judgments.retract(store, ann, mine, LEASE)
+    judgments.retract(store, boss, other, LEASE)
+    assert count(store, "judgment_live") == 0
+
+
+def test_an_undone_pick_is_not_stored_again_by_a_late_repeat(store: Store) -> None:
+    ann = add_user(store, "ann")
+    pair_id = add_pair(store)
+    judgment_id = pick(store, ann)
+    judgments.retract(store, ann, judgment_id, LEASE)
+    repeated = judgments.NewJudgment(judgment_id, pair_id, "left")
+    assert judgments.judge(store, ann, repeated) is False
+    assert count(store, "judgment_live") == 0
+
+
+def test_pairs_of_the_old_champion_are_not_served(store: Store) -> None:
+    ann, bob = add_user(store, "ann"), add_user(store, "bob")
+    add_pair(store, "Old?")
+    on_screen = show(store, ann)
+    add_pair(store, "Old too?")
+    add_policy(store, "policy-000001")
+    assert pairs.ready(store) == 0
+    assert show(store, bob) is None
+    assert held(store, ann.user_id) == on_screen, "what is on screen may be judged"
+    new = add_pair(store, "New?", policy="policy-000001")
+    assert show(store, bob) == new
+    policies.decide(store, "policy-000000", "rollback", "worse")
+    assert pairs.ready(store) == 1, "after a rollback the old pairs are right again"
+
+
+def test_ready_counts_free_pairs_of_the_champion(store: Store) -> None:
+    ann = add_user(store, "ann")
+    for number in range(5):
+        add_pair(store, f"Question {number}?")
+    assert pairs.ready(store) == 5
+    show(store, ann)
+    assert pairs.ready(store) == 4
+    add_picks(store, ann, 1)
+    assert pairs.ready(store) == 4
+    pick(store, ann, "skip")
+    assert pairs.ready(store) == 3
+
+
+def test_pairs_are_served_in_the_order_they_were_sampled(store: Store) -> None:
+    ann = add_user(store, "ann")
+    made = [add_pair(store, f"Question {number}?") for number in range(4)]
+    assert [show(store, ann) for _ in made] == made
