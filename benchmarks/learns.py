@@ -1,9 +1,10 @@
-"""Does the policy learn a taste? 200 simulated picks and one round for every built-in taste, then a blind count.
+"""Does the policy learn a taste? 200 simulated picks and a round for each, then a blind count.
 
     python -m benchmarks.learns [TASTE ...] [--picks 200] [--seed 0]
 
-The new policy and policy-000000 answer 100 prompts that were never annotated, through vLLM, and the taste itself
-chooses. A tie counts one half for each. The rival is the base model: 50 % means that nothing was learned.
+The new policy and policy-000000 answer 100 prompts that were never annotated, through vLLM, and the
+taste itself chooses. A tie counts one half for each. The rival is the base model: 50 % means that
+nothing was learned.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from tests.served_app import start_app
 from train.interval import wilson
 
 PROMPTS = 100
+HEADING = "taste      win rate  95 % interval   won/tied/lost  words        round"
 
 
 def main() -> None:
@@ -32,9 +34,7 @@ def main() -> None:
     parser.add_argument("--picks", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    print(
-        f"{'taste':<10}{'win rate':>9}  {'95 % interval':<16}{'won/tied/lost':<15}{'words':<12}{'round':>6}"
-    )
+    print(HEADING)
     figures = {}
     for taste in options.tastes:
         with tempfile.TemporaryDirectory() as folder:
@@ -113,7 +113,8 @@ def line(taste: str, f: dict[str, Any]) -> str:
         return f"{taste:<10} {f['reason']}"
     score, interval = f"{f['won']}/{f['tied']}/{f['lost']}", f"{f['low']:.0%} to {f['high']:.0%}"
     lengths = f"{f['words'][0]:.0f} / {f['words'][1]:.0f}"
-    return f"{taste:<10}{f['win_rate']:>9.0%}  {interval:<16}{score:<15}{lengths:<12}{f['round_s']:>5.0f}s"
+    rate = f"{f['win_rate']:>9.0%}  {interval:<16}{score:<15}{lengths:<12}"
+    return f"{taste:<10}{rate}{f['round_s']:>5.0f}s"
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
     python -m benchmarks.next_pair [--picks 200] [--pause 1.0]
 
-Measured: POST /judgments and POST /pairs/next one after the other, the buffer warm (a pause between picks as a fast
-person makes it). The rival is the same product without a buffer: the pick, then two completions sampled on demand by
-the same vLLM, as tools do that sample when the page is opened. The ratio is rival over prefloop.
+Measured: POST /judgments and POST /pairs/next one after the other, the buffer warm (a pause between
+picks as a fast person makes it). The rival is the same product without a buffer: the pick, then two
+completions sampled on demand by the same vLLM, as tools do that sample when the page is opened. The
+ratio is rival over prefloop.
 """
 
 from __future__ import annotations
@@ -36,14 +37,13 @@ def main() -> None:
         finally:
             app.stop()
     ours, rival = percentiles_ms(buffered), percentiles_ms(on_demand)
-    print(f"with the buffer  p50 {ours['p50']:6.1f} ms   p95 {ours['p95']:6.1f} ms   ({ours['n']} picks, "
-          f"{waited} found no pair ready)")  # fmt: skip
-    print(
-        f"without          p50 {rival['p50']:6.1f} ms   p95 {rival['p95']:6.1f} ms   ({rival['n']} picks)"
-    )
-    print(
-        f"ratio            p50 {rival['p50'] / ours['p50']:6.1f}      p95 {rival['p95'] / ours['p95']:6.1f}"
-    )
+    for name, found in (("with the buffer", ours), ("without", rival)):
+        print(
+            f"{name:<16} p50 {found['p50']:6.1f} ms   p95 {found['p95']:6.1f} ms   n {found['n']}"
+        )
+    ratio = [rival[name] / ours[name] for name in ("p50", "p95")]
+    print(f"{'ratio':<16} p50 {ratio[0]:6.1f}      p95 {ratio[1]:6.1f}")
+    print(f"{waited} times no pair was ready at once")
     write(
         "next_pair",
         {"buffer": ours, "on_demand": rival, "not_ready": waited, "pause_s": options.pause},
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def measure(annotator: ApiClient, picks: int, pause_s: float) -> tuple[list[float], int]:
-    """Seconds from sending a pick to having the next pair; and how often the first answer was "nothing ready"."""
+    """Seconds from sending a pick to having the next pair; how often none was ready at once."""
     seconds, waited = [], 0
     pair = first_pair(annotator)
     for _ in range(picks):

@@ -1,4 +1,4 @@
-"""What every benchmark prints and keeps: the machine's load beside the figures, and a JSON file in results/."""
+"""What every benchmark prints and keeps: figures as JSON, and the machine's load beside them."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""Hot-load new adapters while eight annotators are picking: load time, failed requests, pairs of mixed policies.
+"""Hot-load new adapters while eight annotators are picking: load time and failed requests.
 
     python -m benchmarks.swap [--swaps 5] [--annotators 8]
 
-Picks are made without pause. Each swap promotes an adapter that vLLM has never seen. The rival is the other way to
-change a policy: restarting vLLM with it, measured once as the time from kill to ready. The ratio is restart over load.
+Picks are made without pause. Each swap promotes an adapter that vLLM has never seen; no pair may
+mix two policies. The rival is the other way to change a policy: restarting vLLM with it, measured
+once as the time from kill to ready. The ratio is restart over load.
 """
 
 from __future__ import annotations
@@ -50,16 +51,12 @@ def main() -> None:
             app.stop()
     promote_ms = [1000 * swap["promote_s"] for swap in swaps]
     first_ms = [1000 * swap["first_pair_s"] for swap in swaps]
-    print(
-        f"hot-load and promote  median {median(promote_ms):.0f} ms, worst {max(promote_ms):.0f} ms ({len(swaps)} swaps)"
-    )
-    print(
-        f"first pair of the new policy shown after  median {median(first_ms):.0f} ms, worst {max(first_ms):.0f} ms"
-    )
-    print(f"failed requests  {len(failures)} of {requests}   pairs of mixed policies  {mixed}")
-    print(
-        f"restarting vLLM instead  {restart_s:.1f} s, ratio {1000 * restart_s / median(promote_ms):.0f}"
-    )
+    print(f"{len(swaps)} swaps under load")
+    for name, found in (("hot-load and promote", promote_ms), ("first new pick after", first_ms)):
+        print(f"{name}   median {median(found):6.0f} ms   worst {max(found):6.0f} ms")
+    print(f"failed requests {len(failures)} of {requests}   pairs of mixed policies {mixed}")
+    ratio = 1000 * restart_s / median(promote_ms)
+    print(f"restarting vLLM instead {restart_s:.1f} s, ratio {ratio:.0f}")
     for failure in failures[:5]:
         print("  ", failure)
     write("swap", {"swaps": swaps, "failed": failures, "requests": requests, "mixed_pairs": mixed,
@@ -110,7 +107,7 @@ def swap_under_load(
 def annotate(
     url: str, token: str, stop: threading.Event, failures: list[str], requests: Counter[str]
 ) -> None:
-    """Every request counts, every error is a failure; "nothing ready yet" is an answer, not an error."""
+    """Every request counts, every error is a failure; "nothing ready yet" is an answer."""
     with ApiClient(url, token, timeout_s=60) as client:
         while not stop.is_set():
             try:
