@@ -1,8 +1,8 @@
 """Training settings, and defaults by the size of the model and the number of picks. Pure; no torch.
 
-Sizes matter: a 2 M model hardly moves below a learning rate of 1e-3 and wants several epochs; a 7B
-model wants 2e-5 and one (own measurements in the first entry of the CHANGELOG; for the large end
-the recipes of TRL and of Llama 3, arXiv 2407.21783).
+Sizes matter: a 2 M model hardly moves below a learning rate of 1e-3 and wants several epochs
+(benchmarks/learns.py measures what these defaults give); a 7B model wants 2e-5 and one (the recipes
+of TRL and of Llama 3, arXiv 2407.21783).
 """
 
 from __future__ import annotations
@@ -65,11 +65,10 @@ def dpo_preset(parameters: int, pairs: int, context: int = 1024) -> DpoSettings:
 def reward_preset(parameters: int, pairs: int, context: int = 1024) -> RewardSettings:
     base = RewardSettings(max_length=context)
     if parameters < TINY:
-        epochs = min(4, tiny_epochs(pairs))
         return replace(
             base,
             learning_rate=1e-3,
-            epochs=epochs,
+            epochs=max(1, min(4, round(800 / max(1, pairs)))),  # a head needs fewer passes
             batch=16,
             accumulate=1,
             gradient_checkpointing=False,
