@@ -14,6 +14,7 @@ from typing import Any
 Point = tuple[float, float]
 
 MAX_POINTS = 240  # more than the pixels of a small chart show
+HAIR = 0.05  # of a step between two grid lines; a curve may stick out by it
 SMOOTHED_OVER = 5  # steps; one batch of a small run says little
 
 
@@ -64,10 +65,7 @@ def ticks(low: float, high: float) -> list[float]:
     span = high - low or abs(high) or 1.0
     step = 10 ** math.floor(math.log10(span / 3))
     step = next(step * m for m in (1, 2, 5, 10) if span / (step * m) <= 4.001)
-    first, last = (
-        math.floor(low / step + 0.05),
-        math.ceil(high / step - 0.05),
-    )  # may stick out a bit
+    first, last = math.floor(low / step + HAIR), math.ceil(high / step - HAIR)
     return [round(i * step, 10) for i in range(first, max(last, first + 1) + 1)]
 
 

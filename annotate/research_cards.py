@@ -113,7 +113,8 @@ def round_card(overview: Overview) -> str:
 def run_panel(run: Run | None, lines: Lines) -> str:
     if run is None:
         return (
-            '<h2>No run yet</h2><p class="sub">Loss, reward accuracy and margin appear here while '
+            '<div class="row"><h2>No run yet</h2></div>'
+            '<p class="sub">Loss, reward accuracy and margin appear here while '
             "a policy trains. A first round needs some picks; after that one click is enough.</p>"
             + charts([], 1, " ghost")
         )

@@ -16,6 +16,7 @@ from tests.stored import add_pair, add_policy, add_prompt, add_user, count
 from tests.website import Site, error_code, made_site, press
 
 POLICY, SEED = "policy-000777", 987_654_321
+TOKEN, LOGPROB = 1_123_581_321, -314159.25  # long, so that no time or id holds them by chance
 
 
 @pytest.fixture(scope="module")
@@ -178,11 +179,11 @@ def add_telling_pair(site: Site) -> str:
     """A pair whose policy and seed would be found if they came along anywhere."""
 
     def side(text: str, seed: int) -> Completion:
-        return Completion(text, [4711], -1.25, 1, "stop", POLICY, seed, {"temperature": 0.123456})
+        return Completion(text, [TOKEN], LOGPROB, 1, "stop", POLICY, seed, {"top_p": 0.87654321})
 
     prompt_id = add_prompt(site.store, f"What is {uuid.uuid4()}?")
     sides = side("Left hand.", SEED), side("Right hand.", SEED + 1)
-    return pairs.add(site.store, prompt_id, [4712], *sides)
+    return pairs.add(site.store, prompt_id, [TOKEN], *sides)
 
 
 def test_blindness(site: Site, annotator: httpx.Client) -> None:
@@ -204,7 +205,7 @@ def test_blindness(site: Site, annotator: httpx.Client) -> None:
     assert asked.json()["left"].keys() == asked.json()["right"].keys() == {"text"}
     assert "Left hand." in page
     assert "Saved: a tie." in pick
-    secrets = (POLICY, str(SEED), str(SEED + 1), "4711", "4712", "0.123456", "1.25")
+    secrets = (POLICY, str(SEED), str(SEED + 1), str(TOKEN), "314159", "87654321")
     assert {(where, s) for where, text in seen.items() for s in secrets if s in text} == set()
 
 
