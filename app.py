@@ -40,6 +40,7 @@ from train.policy.registry import PolicyRegistry
 from train.policy.server import PolicyConfig, PolicyServer, ServerDown
 from train.runs import TrainConfig, Trainer
 from train.starter.grammar import starter_prompts
+from train.trial import Trial
 
 VERSION = "0.1.0"
 cli = typer.Typer(
@@ -118,7 +119,8 @@ def running(config: Config, *, policy: bool, automatic: bool) -> Iterator[Runnin
         owned.callback(sampler.stop)
         trainer = Trainer(store, base, config.train, config.policy)
         when = config.loop if automatic else replace(config.loop, every_picks=0, every_minutes=0)
-        loop = TrainLoop(store, registry, trainer, when, config.gate, sampler.wake)
+        trial = Trial(store, registry, config.gate, sampler.sampling, config.loop.probes)
+        loop = TrainLoop(store, registry, trainer, trial, when, sampler.wake)
         owned.callback(loop.stop)
         desk, research = Desk(store, sampler, server), Research(store, registry, loop)
         accounts = Accounts(store)
@@ -132,7 +134,7 @@ def running(config: Config, *, policy: bool, automatic: bool) -> Iterator[Runnin
             allowed_hosts=host_names(config.app.host, config.app.allowed_hosts),
             version=VERSION,
         )
-        loop.start()
+        loop.start(resume=automatic)
         if policy:
             sampler.start()
         url = owned.enter_context(web_server(site, config.app.host, config.app.port))
@@ -203,9 +205,16 @@ def greet(app: RunningApp, config: Config) -> None:
         links = [app.url + client.post(f"/users/{ADMIN}/link")["path"] for _ in range(2)]
     print(f"prefloop {VERSION} serves {config.policy.model}; data in {config.data_dir.resolve()}")
     print(f"Sign in: {links[0]}")
-    print("         (good for one sign-in; `prefloop users link admin` makes another)", flush=True)
+    again = f"{as_typed()} users link {ADMIN}"
+    print(f"         (good for one sign-in; `{again}` makes another)", flush=True)
     if config.app.browser and (os.environ.get("DISPLAY") or sys.platform == "darwin"):
         webbrowser.open(links[1])
+
+
+def as_typed() -> str:
+    """How the console script of this environment is called from here."""
+    script = Path(sys.executable).parent / "prefloop"
+    return os.path.relpath(script) if script.exists() else "prefloop"
 
 
 def wait_for_end(server: PolicyServer, asked: list[int]) -> None:

@@ -15,6 +15,7 @@ from fastapi.responses import StreamingResponse
 from annotate.accounts import Accounts
 from annotate.api_guard import Guard
 from annotate.api_json import BackupIn, UserIn, naive_utc
+from annotate.app_file import ADMIN
 from store import exporting, importing, prompts, users
 from store.backup import backup
 from store.database import Store
@@ -89,6 +90,8 @@ def add_admin_routes(api: APIRouter, accounts: Accounts, needs: Guard) -> None:
     @api.post("/users/{name}/disable")
     def disable(name: str, user: User = admin) -> dict[str, Any]:
         named = users.named(store, name)
+        if named.name == ADMIN:  # its token is in app.json
+            raise Conflict(f"{ADMIN} is the local user of prefloop's own commands and stays.")
         if named.user_id == user.user_id:
             raise Conflict("You cannot disable yourself.")
         users.disable(store, named.user_id)

@@ -120,7 +120,8 @@ def summary(run: dict[str, Any]) -> str:
 def _rows(m: dict[str, Any]) -> str:
     return (
         f"{m['rows_train']} rows used, {m['rows_eval']} held out, {m['rows_too_long']} too long, "
-        f"{m['rows_identical']} identical; held-out accuracy {m['accuracy']:.1%} "
+        f"{m['rows_identical']} identical, {m.get('rows_cut', 0)} cut short; "
+        f"held-out accuracy {m['accuracy']:.1%} "
         f"(95 % interval {m['accuracy_low']:.1%} to {m['accuracy_high']:.1%})"
     )
 

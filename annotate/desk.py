@@ -71,7 +71,8 @@ class Desk:
         return AnnotatorProgress(own.today, own.total, own.median_seconds)
 
     def waiting_note(self) -> str:
-        """Why no pair is ready, in one sentence."""
+        """Why no pair is ready: fixed sentences, since details would name policies. They are in
+        the log."""
         if self.server.state == "starting":
             return "The policy server is starting. The first pair comes in about half a minute."
         if self.server.state == "down":
@@ -79,8 +80,9 @@ class Desk:
                 "The policy server is down and starts again by itself. "
                 "Your picks are safe; pairs come back soon."
             )
-        sampling = "New pairs are being sampled. The next one comes in a moment."
-        return self.sampler.problem or sampling
+        if self.sampler.out_of_prompts:
+            return "There are no prompts to sample from. A researcher can add some."
+        return "New pairs are being sampled. The next one comes in a moment."
 
     def _user(self, user_id: str) -> User:
         user = users.get(self.store, user_id)

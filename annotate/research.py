@@ -25,7 +25,7 @@ class Research:
         return Overview(
             server_state=self.registry.server.state,
             server_note=self.registry.server.note,
-            champion=policies.champion(self.store),
+            champion=self.champion(),
             picks=picks.picks,
             picks_since_round=picks.picks_since_round,
             annotators=picks.annotators,
@@ -64,6 +64,9 @@ class Research:
 
     def retire(self, policy_id: str, user_id: str) -> None:
         self.registry.retire(policy_id, "Retired by hand.", user_id)
+
+    def champion(self) -> Policy | None:
+        return policies.champion(self.store)
 
     def policy(self, policy_id: str) -> Policy:
         return policies.get(self.store, policy_id)

@@ -74,7 +74,7 @@ def serving_card(overview: Overview) -> str:
 def picks_card(overview: Overview) -> str:
     facts = [f"{overview.picks_since_round:,} since the last round"]
     facts.append(plural(overview.annotators, "annotator"))
-    if overview.median_seconds is not None and overview.median_seconds >= 0.05:  # simulated ones
+    if overview.median_seconds is not None:
         facts.append(f"{overview.median_seconds:.1f} s median")
     bar = ""
     if overview.round_every:

@@ -6,6 +6,7 @@ No model text is shown here: this page needs eval for gr.HTML, so it must stay f
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -49,13 +50,14 @@ class Parts:
     yes: gr.Button
     no: gr.Button
     runs: gr.HTML
+    at_work: gr.State  # id of the run that "Cancel this run" is about, or None
     asked: gr.State  # a policy id, after ROLL_BACK if that was asked, or "" when nothing is
     seen: gr.State  # hashes of what this browser has, so that an unchanged card is not sent again
     look: gr.Timer
 
     def live(self) -> list[Any]:
         return [
-            *(self.header, *self.figures, self.train, self.run, self.cancel),
+            *(self.header, *self.figures, self.train, self.run, self.cancel, self.at_work),
             *(self.policies, self.roll_back, self.runs, self.seen, self.look),
         ]
 
@@ -111,6 +113,7 @@ def _lay_out() -> Parts:
         yes=yes,
         no=no,
         runs=runs,
+        at_work=gr.State(None),
         asked=gr.State(""),
         seen=gr.State({}),
         look=gr.Timer(IDLE_S),
@@ -175,6 +178,7 @@ def show(parts: Parts, sight: Sight, user: User, seen: Seen) -> Update:
     if seen.get("mode") != hash(mode):
         update[parts.train] = gr.update(interactive=active is None)
         update[parts.cancel] = gr.update(visible=active is not None)
+        update[parts.at_work] = active.run_id if active else None
         update[parts.roll_back] = gr.update(visible=bool(earlier), value=f"Roll back to {earlier}")
         update[parts.look] = gr.Timer(BUSY_S if active else IDLE_S)
     if update:
@@ -193,6 +197,15 @@ def question_html(asked: str) -> str:
 # --- what happens -------------------------------------------------------------------------------
 
 
+Researcher = Callable[[gr.Request], User]  # the one who asks; raises gr.Error for anybody else
+View = Callable[[User, Seen], Update]  # what to change in a browser that has seen this
+QUIET: dict[str, Any] = {
+    "show_progress": "hidden",
+    "trigger_mode": "once",
+    "api_visibility": "private",
+}
+
+
 def _wire(page: gr.Blocks, parts: Parts, research: Research, accounts: Accounts) -> None:
     def researcher(request: gr.Request) -> User:
         return acting_user(accounts, request, "researcher")
@@ -200,6 +213,12 @@ def _wire(page: gr.Blocks, parts: Parts, research: Research, accounts: Accounts)
     def view(user: User, seen: Seen) -> Update:
         return show(parts, look_at(research), user, seen)
 
+    _wire_looks(page, parts, researcher, view)
+    _wire_runs(parts, research, researcher, view)
+    _wire_policies(parts, research, researcher, view)
+
+
+def _wire_looks(page: gr.Blocks, parts: Parts, researcher: Researcher, view: View) -> None:
     def on_load(request: gr.Request) -> Update:
         user = researcher(request)
         with shown_to_user():
@@ -212,6 +231,11 @@ def _wire(page: gr.Blocks, parts: Parts, research: Research, accounts: Accounts)
         except PrefloopError:  # the next look is seconds away; the page keeps what it shows
             return {parts.seen: gr.skip()}
 
+    page.load(on_load, None, parts.live(), **QUIET)
+    parts.look.tick(on_look, parts.seen, parts.live(), **QUIET)
+
+
+def _wire_runs(parts: Parts, research: Research, researcher: Researcher, view: View) -> None:
     def on_train(seen: Seen, request: gr.Request) -> Update:
         user = researcher(request)
         with shown_to_user():
@@ -219,16 +243,20 @@ def _wire(page: gr.Blocks, parts: Parts, research: Research, accounts: Accounts)
             gr.Info(f"{escape(run_id)} is on its way.", title="")
             return view(user, seen)
 
-    def on_cancel(seen: Seen, request: gr.Request) -> Update:
+    def on_cancel(run_id: str | None, seen: Seen, request: gr.Request) -> Update:
         user = researcher(request)
         with shown_to_user():
-            run = cards.active_run(research.overview())
-            if run is None:
+            if run_id is None:
                 raise Invalid("No run is at work.")
-            research.cancel_run(run.run_id, user.user_id)
-            gr.Info(f"{escape(run.run_id)} is being cancelled.", title="")
+            research.cancel_run(run_id, user.user_id)
+            gr.Info(f"{escape(run_id)} is being cancelled.", title="")
             return view(user, seen)
 
+    parts.train.click(on_train, parts.seen, parts.live(), **QUIET)
+    parts.cancel.click(on_cancel, [parts.at_work, parts.seen], parts.live(), **QUIET)
+
+
+def _wire_policies(parts: Parts, research: Research, researcher: Researcher, view: View) -> None:
     def on_ask(event: gr.EventData, request: gr.Request) -> Update:
         researcher(request)
         said = event._data if isinstance(event._data, dict) else {}
@@ -249,20 +277,11 @@ def _wire(page: gr.Blocks, parts: Parts, research: Research, accounts: Accounts)
         researcher(request)
         return _closed(parts)
 
-    quiet: dict[str, Any] = {
-        "show_progress": "hidden",
-        "trigger_mode": "once",
-        "api_visibility": "private",
-    }
-    live, question = parts.live(), [parts.asked, parts.question, parts.confirm]
-    page.load(on_load, None, live, **quiet)
-    parts.look.tick(on_look, parts.seen, live, **quiet)
-    parts.train.click(on_train, parts.seen, live, **quiet)
-    parts.cancel.click(on_cancel, parts.seen, live, **quiet)
-    parts.policies.ask(on_ask, None, question, **quiet)
-    parts.roll_back.click(on_roll_back, None, question, **quiet)
-    parts.yes.click(on_yes, [parts.asked, parts.seen], [*live, *question], **quiet)
-    parts.no.click(on_no, None, question, **quiet)
+    question = [parts.asked, parts.question, parts.confirm]
+    parts.policies.ask(on_ask, None, question, **QUIET)
+    parts.roll_back.click(on_roll_back, None, question, **QUIET)
+    parts.yes.click(on_yes, [parts.asked, parts.seen], [*parts.live(), *question], **QUIET)
+    parts.no.click(on_no, None, question, **QUIET)
 
 
 def _asked(parts: Parts, policy_id: object, action: str = "") -> Update:

@@ -86,7 +86,7 @@ def policies_table(overview: Overview) -> str:
 
 def _policy_row(policy: Policy) -> str:
     act = ""
-    if policy.status in ("candidate", "retired"):
+    if policy.status in ("candidate", "retired") and not policy.retired_for_good:
         name = escape(policy.policy_id, quote=True)
         act = (
             f'<button type="button" class="link" data-policy="{name}" aria-label="Promote {name}">'

@@ -1,8 +1,8 @@
 """Keep a few pairs of the champion ready for every active annotator.
 
 The database is the buffer: a ready pair is one of the current champion that nobody has judged or
-holds. When the champion changes, older pairs are no longer ready by definition, so a stale pair
-cannot be served.
+holds. When the champion changes, older pairs are no longer ready by definition; one that is on
+somebody's screen stays and can still be judged.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 import random
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -18,9 +19,10 @@ from store import pairs, policies, prompts
 from store.database import Store
 from store.prompts import Prompt
 from store.rows import Completion, Invalid, PrefloopError
-from train.policy.client import PolicyClient, Sampling
+from train.policy.client import GenerationFailed, PolicyClient, PromptRefused, Sampling
 
 log = logging.getLogger(__name__)
+MISSES = 3  # tries in a row without a pair, after which a prompt waits until the others have too
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,11 @@ class Sampler:
         self._stopping = threading.Event()
         self._pool = ThreadPoolExecutor(config.parallel, thread_name_prefix="sample")
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
-        self.problem: str | None = None  # why nothing can be sampled right now, for the page
+        self._tried_by: str | None = None  # the policy that the next two are about
+        self._refused: set[str] = set()  # ids of prompts that vLLM cannot answer
+        self._misses: Counter[str] = Counter()  # prompt id: tries in a row without a pair
+        self._problem: str | None = None  # said in the log, so that it stands there once
+        self.out_of_prompts = False  # the pool is empty, or nothing in it gives a pair
 
     def start(self) -> None:
         self._thread.start()
@@ -90,16 +96,18 @@ class Sampler:
             self._wake.clear()
             try:
                 made = self._refill()
-            except PrefloopError as error:  # vLLM is starting or down: the page says so
+            except PrefloopError as error:  # vLLM is starting or down
                 made = self._pause(str(error))
-            except Exception as error:  # the edge of the thread: a bug must be seen, and we go on
+            except Exception:  # the edge of the thread: a bug must be seen, and we go on
                 log.exception("sampling failed")
-                made = self._pause(f"Sampling failed ({type(error).__name__}).")
+                made = self._pause(None)
             if not made:
                 self._wake.wait(2.0)
 
-    def _pause(self, problem: str) -> int:
-        self.problem = problem
+    def _pause(self, problem: str | None) -> int:
+        if problem and problem != self._problem:
+            log.warning("no pairs can be sampled: %s", problem)
+        self._problem = problem
         self._stopping.wait(1.0)
         return 0
 
@@ -109,17 +117,40 @@ class Sampler:
         missing = target(self._active(), self.config) - pairs.ready(self.store)
         if champion is None or missing <= 0:
             return 0
+        if champion.policy_id != self._tried_by:
+            self._tried_by, self._refused, self._misses = champion.policy_id, set(), Counter()
+        tired = {prompt_id for prompt_id, missed in self._misses.items() if missed >= MISSES}
         wanted = prompts.least_sampled(
-            self.store, champion.policy_id, min(missing, 2 * self.config.parallel)
+            self.store,
+            champion.policy_id,
+            min(missing, 2 * self.config.parallel),
+            without=[*self._refused, *tired],
         )
+        self.out_of_prompts = not wanted
         if not wanted:
-            self.problem = (
-                "The prompt pool is empty. "
-                "A researcher can add prompts: prefloop import prompts FILE."
-            )
-            return 0
-        made = sum(self._pool.map(lambda prompt: self._sample(champion.policy_id, prompt), wanted))
-        self.problem = None
+            self._misses.clear()  # another try may give two texts that differ
+        made = self._sample_all(champion.policy_id, wanted)
+        self._problem = None
+        return made
+
+    def _sample_all(self, policy_id: str, wanted: list[Prompt]) -> int:
+        """How many pairs were stored. Raises GenerationFailed, once the others have ended."""
+        tries = [(prompt, self._pool.submit(self._sample, policy_id, prompt)) for prompt in wanted]
+        made = 0
+        failed: GenerationFailed | None = None
+        for prompt, attempt in tries:
+            try:
+                stored = attempt.result()
+            except PromptRefused as refusal:
+                self._refused.add(prompt.prompt_id)
+                log.warning("prompt %s is left out: %s", prompt.prompt_id, refusal)
+            except GenerationFailed as error:
+                failed = error
+            else:
+                made += stored
+                self._note(prompt, stored)
+        if failed:
+            raise failed
         return made
 
     def _sample(self, policy_id: str, prompt: Prompt) -> bool:
@@ -132,6 +163,14 @@ class Sampler:
             return False
         pairs.add(self.store, prompt.prompt_id, sampled.prompt_token_ids, a, b)
         return True
+
+    def _note(self, prompt: Prompt, stored: bool) -> None:
+        if stored:
+            self._misses.pop(prompt.prompt_id, None)
+            return
+        self._misses[prompt.prompt_id] += 1
+        if self._misses[prompt.prompt_id] == MISSES:
+            log.info("prompt %s waits: its answers are empty or the same", prompt.prompt_id)
 
     def _active(self) -> int:
         oldest = time.monotonic() - self.config.active_s

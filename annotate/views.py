@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from store.rows import Message, Policy, Run
-
-ServerState = Literal["starting", "up", "down"]
+from train.policy.server import State
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class AnnotatorProgress:
 class Overview:
     """Everything that the research page shows except the curves of a run."""
 
-    server_state: ServerState
+    server_state: State
     server_note: str  # one sentence when it is not up
     champion: Policy | None
     picks: int  # live, human and simulated

@@ -69,6 +69,7 @@ def rows_used(metrics: dict[str, Any]) -> list[str]:
         ("rows_eval", "{} held out"),
         ("rows_too_long", "{} too long"),
         ("rows_identical", "{} identical"),
+        ("rows_cut", "{} cut short"),
     )
     values = ((metrics.get(key), words) for key, words in names)
     facts = [w.format(f"{v:,}") for v, w in values if isinstance(v, int) and (v or "train" in w)]

@@ -48,13 +48,17 @@ class NewJudgment:
 def judge(store: Store, user: User, new: NewJudgment) -> bool:
     """True when stored, False when the same id was stored before; on disk twice either way.
 
-    Raises NotFound when the pair was never shown to this user, Conflict when it was judged already.
+    Raises NotFound when the pair was never shown to this user, Conflict when it was judged already
+    or the same id came with another verdict.
     """
 
     def work(tx: Tx) -> bool:
         if known := tx.one(KNOWN, {"id": new.judgment_id}):
             if (known["pair_id"], known["user_id"]) != (new.pair_id, user.user_id):
                 raise Conflict("This judgment id was used for another pick. Make a new uuid.")
+            if known["verdict"] != new.verdict:
+                stored = known["verdict"].replace("_", " ")
+                raise Conflict(f"This pair was saved as {stored} already. Undo first.")
             return False
         shown = tx.one(SHOWN, {"pair": new.pair_id, "user": user.user_id})
         if shown is None:
@@ -115,7 +119,7 @@ def search(
     )
 
 
-KNOWN = "select pair_id, user_id from judgment where judgment_id = $id"
+KNOWN = "select pair_id, user_id, verdict from judgment where judgment_id = $id"
 SHOWN = """
 select * from annotator_event where pair_id = $pair and user_id = $user order by seq desc limit 1
 """

@@ -8,6 +8,7 @@ on it runs.
 from __future__ import annotations
 
 import json
+import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -33,7 +34,7 @@ def add(
     store: Store, prompt_id: str, prompt_token_ids: list[int], a: Completion, b: Completion
 ) -> str:
     """Store one sampled pair. Both sides come from one request to one policy."""
-    pair_id = uuid7()
+    pair_id = str(uuid.uuid4())  # annotators see it: it must not tell when it was sampled
 
     def work(tx: Tx) -> None:
         row = {

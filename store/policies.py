@@ -86,16 +86,19 @@ def everyone(store: Store) -> list[Policy]:
 
 
 def previous_champion(store: Store) -> Policy | None:
-    """The policy that served before the current one: where a plain rollback goes.
+    """The newest one to serve before the current one first did: where a plain rollback goes.
 
-    One that a person retired is out of use for good and is passed over.
+    A second rollback goes further back, never forward again. One that a person retired is passed
+    over. None when nothing served earlier.
     """
     row = store.read_one(
-        """select p.* from policy_now p
-           join (select policy_id, max(seq) as last, arg_max(action, seq) as action
-                 from promotion group by policy_id) l on l.policy_id = p.policy_id
-           where p.status = 'retired' and l.action in ('promote', 'rollback')
-           order by l.last desc limit 1"""
+        """select p.* from policy_now p join promotion m on m.policy_id = p.policy_id
+           where m.action in ('promote', 'rollback')
+             and p.status = 'retired' and not p.retired_for_good
+             and m.seq < (select min(seq) from promotion
+                          where action in ('promote', 'rollback')
+                            and policy_id = (select policy_id from current_policy))
+           order by m.seq desc limit 1"""
     )
     return _policy(row) if row else None
 
@@ -111,4 +114,5 @@ def _policy(row: dict[str, Any]) -> Policy:
         adapter_sha256=row["adapter_sha256"],
         created=row["created"],
         reason=row["reason"],
+        retired_for_good=row["retired_for_good"],
     )

@@ -95,15 +95,21 @@ def count(store: Store) -> int:
     return row["n"] if row else 0
 
 
-def least_sampled(store: Store, policy_id: str, limit: int) -> list[Prompt]:
-    """Prompts with the fewest pairs of this policy first, in random order among equals."""
+def least_sampled(
+    store: Store, policy_id: str, limit: int, without: Sequence[str] = ()
+) -> list[Prompt]:
+    """Prompts with the fewest pairs of this policy first, in random order among equals.
+
+    `without`: prompt ids to leave out.
+    """
     rows = store.read(
         """select t.* from prompt t
            left join (select prompt_id, count(*) as n from pair where a_policy_id = $policy
                       group by prompt_id) c on c.prompt_id = t.prompt_id
            where t.source <> 'preferences'
+             and not list_contains($without::varchar[], t.prompt_id)
            order by coalesce(c.n, 0), random() limit $limit""",
-        {"policy": policy_id, "limit": limit},
+        {"policy": policy_id, "limit": limit, "without": list(without)},
     )
     return [_prompt(row) for row in rows]
 

@@ -85,6 +85,7 @@ class Policy:
     adapter_sha256: str
     created: datetime
     reason: str | None  # of the last promotion, rejection or rollback
+    retired_for_good: bool  # by a person; a past champion, which is retired too, can serve again
 
 
 @dataclass(frozen=True)

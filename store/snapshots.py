@@ -23,7 +23,7 @@ class Snapshot:
     sha256: str
     rows_train: int
     rows_eval: int
-    # Live picks by verdict, and identical pairs: what training leaves out is here.
+    # Live picks by verdict, identical pairs and cut answers: what training leaves out is here.
     counts: dict[str, int]
 
 
@@ -37,19 +37,20 @@ def freeze(
     """
     up_to = (store.read_one("select coalesce(max(seq), 0) as s from judgment") or {"s": 0})["s"]
     counts = _counts(store, sources, up_to)
-    decided = counts.get("left", 0) + counts.get("right", 0) - counts.get("identical", 0)
+    left_out = counts["identical"] + counts["cut"]
+    decided = counts.get("left", 0) + counts.get("right", 0) - left_out
     if decided < LEAST_PICKS:
         raise Invalid(
             f"Training needs at least {LEAST_PICKS} picks with a better side; there are {decided}."
             " Annotate some more."
         )
     folder.mkdir(parents=True, exist_ok=True)
-    permille = round(1000 * eval_share(decided))
+    share = eval_share(decided)
     digest = hashlib.sha256()
     rows = {}
     for split in ("train", "eval"):
         out = folder / f"{split}.parquet"
-        rows[split] = _write(store, out, split == "eval", permille, salt, sources, up_to)
+        rows[split] = _write(store, out, split == "eval", share, salt, sources, up_to)
         digest.update(out.read_bytes())
     snapshot = Snapshot(uuid7(), digest.hexdigest(), rows["train"], rows["eval"], counts)
     if not snapshot.rows_train or not snapshot.rows_eval:
@@ -70,14 +71,24 @@ def eval_share(picks: int) -> float:
     return min(0.25, max(0.1, 40 / max(1, picks)))
 
 
+# Prompts are put in an order that depends on nothing but their ids; the first ones are held out.
 QUERY = """
+with picks as (
+    select * from preference
+    where seq <= $up_to and list_contains($sources, source) and chosen <> rejected and not cut
+), in_order as (
+    select prompt_id, row_number() over (order by md5_number_lower(prompt_id || $salt)) as place,
+        count(*) over () as prompts
+    from (select distinct prompt_id from picks)
+), held_out as (
+    select prompt_id from in_order where place <= greatest(1, round($share * prompts))
+)
 select judgment_id, pair_id, prompt_id, source, strength,
     messages::struct(role varchar, content varchar)[] as prompt,
     [{'role': 'assistant', 'content': chosen}] as chosen,
     [{'role': 'assistant', 'content': rejected}] as rejected
-from preference
-where seq <= $up_to and list_contains($sources, source) and chosen <> rejected
-  and (md5_number_lower(prompt_id || $salt) % 1000 < $permille) = $held_out
+from picks
+where (prompt_id in (select prompt_id from held_out)) = $held_out
 order by seq
 """
 
@@ -87,6 +98,9 @@ where seq <= $up_to and list_contains($sources, source) group by verdict
 union all
 select 'identical', count(*) from preference
 where seq <= $up_to and list_contains($sources, source) and chosen = rejected
+union all
+select 'cut', count(*) from preference
+where seq <= $up_to and list_contains($sources, source) and chosen <> rejected and cut
 """
 
 
@@ -94,7 +108,7 @@ def _write(
     store: Store,
     out: Path,
     held_out: bool,
-    permille: int,
+    share: float,
     salt: int,
     sources: Sequence[str],
     up_to: int,
@@ -104,7 +118,7 @@ def _write(
         "up_to": up_to,
         "sources": list(sources),
         "salt": str(salt),
-        "permille": permille,
+        "share": share,
         "held_out": held_out,
     }
     copied = store.read(

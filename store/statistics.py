@@ -18,7 +18,7 @@ class PickStatistics:
     picks_since_round: int
     imported: int
     annotators: int
-    median_seconds: float | None
+    median_seconds: float | None  # of people
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ select count(*) filter (source <> 'import') as picks,
     ) as picks_since_round,
     count(*) filter (source = 'import') as imported,
     count(distinct user_id) filter (source <> 'import') as annotators,
-    median(ms_spent) filter (source <> 'import') / 1000.0 as median_seconds
+    median(ms_spent) filter (source = 'human') / 1000.0 as median_seconds
 from judgment_live where verdict not in ('skip', 'flag')
 """
 

@@ -46,9 +46,11 @@ def add_pair(
     a: str = "Water.",
     b: str = "Cold water on grass.",
     policy: str = "policy-000000",
+    ends: tuple[str, str] = ("stop", "stop"),
 ) -> str:
     def side(text: str, seed: int) -> Completion:
-        return Completion(text, [1, 2, 3], -4.5, 3, "stop", policy, seed, {"temperature": 1.0})
+        end = ends[seed - 1]
+        return Completion(text, [1, 2, 3], -4.5, 3, end, policy, seed, {"temperature": 1.0})
 
     return pairs.add(store, add_prompt(store, prompt), [7, 8], side(a, 1), side(b, 2))
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from store import pairs
+from store import pairs, policies, runs, users
 from store.rows import Completion
 from tests.stored import add_pair, add_policy, add_prompt, add_user, count
 from tests.website import Site, error_code, made_site, press
@@ -69,6 +69,9 @@ def test_pick_cycle(site: Site, annotator: httpx.Client) -> None:
     assert (stored.status_code, stored.json()["stored"]) == (201, True)
     again = post(annotator, pick)
     assert (again.status_code, again.json()["stored"]) == (200, False)
+    other = post(annotator, pick | {"verdict": "right", "strength": None})
+    assert (other.status_code, error_code(other)) == (409, "conflict")
+    assert "saved as left already. Undo first." in other.text
     late = post(annotator, new_pick(pair_id))
     assert (late.status_code, error_code(late)) == (409, "conflict")
     assert annotator.post("/api/v1/pairs/next").status_code == 204
@@ -122,6 +125,25 @@ def test_annotators_reach_their_own_picks_only(site: Site, annotator: httpx.Clie
         assert other.get("/api/v1/judgments").json() == {"judgments": []}
         assert other.delete(f"/api/v1/judgments/{pick['id']}").status_code == 404
         assert post(other, new_pick(pick["pair_id"])).status_code == 404  # not shown to them
+
+
+def test_health_names_the_champion_to_researchers_only(
+    site: Site, annotator: httpx.Client, researcher: httpx.Client
+) -> None:
+    boss = add_user(site.store, f"boss {uuid.uuid4()}", "researcher")
+    token = {"Authorization": f"Bearer {users.issue(site.store, boss.user_id, 'api')}"}
+    with site.visitor() as visitor:
+        answers = {
+            "session": researcher.get("/healthz"),
+            "token": visitor.get("/healthz", headers=token),
+            "annotator": annotator.get("/healthz"),
+            "nobody": visitor.get("/healthz"),
+            "forged": visitor.get("/healthz", headers={"Authorization": "Bearer nonsense"}),
+        }
+    said = {who: answer.json() for who, answer in answers.items()}
+    assert {answer["status"] for answer in said.values()} == {"starting"}
+    named = {"session": POLICY, "token": POLICY}
+    assert {who: answer["policy"] for who, answer in said.items() if answer["policy"]} == named
 
 
 # --- data ---------------------------------------------------------------------------------------
@@ -201,6 +223,7 @@ def test_blindness(site: Site, annotator: httpx.Client) -> None:
         "stats": annotator.get("/api/v1/stats").text,
     }
     assert asked.json()["pair_id"] == pair_id
+    assert uuid.UUID(pair_id).version == 4  # 7 would tell when it was sampled
     assert asked.json().keys() == {"pair_id", "prompt", "left", "right", "lease_expires"}
     assert asked.json()["left"].keys() == asked.json()["right"].keys() == {"text"}
     assert "Left hand." in page
@@ -224,6 +247,8 @@ def test_page_stores_the_side_that_was_clicked(
     shown = ask_pair(annotator)
     assert "Saved: right is better." in press(annotator, "pick-right", ticket)
     assert "Saved: right is better." in press(annotator, "pick-right", ticket)  # sent twice
+    other = press(annotator, "pick-left", ticket)
+    assert "saved as right already. Undo first." in other and "Saved: " not in other
     [known] = annotator.get("/api/v1/judgments").json()["judgments"]
     assert (known["pair_id"], known["verdict"]) == (pair_id, "right")
     rows = map(json.loads, researcher.get("/api/v1/export/trl").text.splitlines())
@@ -256,3 +281,28 @@ def test_research_page_tells_researchers(researcher: httpx.Client) -> None:
     assert "policy server" in page
     refused = press(researcher, "roll-back", page="/research")
     assert "process_completed" in refused
+
+
+def test_cancel_is_about_the_run_that_was_shown(site: Site, researcher: httpx.Client) -> None:
+    assert "No run is at work." in press(researcher, "cancel-run", None, None, page="/research")
+    shown = runs.add(site.store, "rm", {}, None)
+    page = press(researcher, "", page="/research")
+    assert shown in page
+    runs.mark(site.store, shown, "done")
+    later = runs.add(site.store, "dpo", {}, None)
+    said = press(researcher, "cancel-run", None, None, page="/research")
+    assert f"{shown} is done already." in said
+    assert runs.get(site.store, later).status == "queued"
+    press(researcher, "", page="/research")
+    said = press(researcher, "cancel-run", None, None, page="/research")
+    assert f"{later} is being cancelled." in said
+    assert runs.get(site.store, later).status == "cancelled"
+    assert "No run is at work." in press(researcher, "cancel-run", None, None, page="/research")
+
+
+def test_what_a_person_retired_is_not_offered(site: Site, researcher: httpx.Client) -> None:
+    past, out = (add_policy(site.store, f"policy-00077{n}") for n in (5, 6))
+    policies.decide(site.store, POLICY, "promote", "back")
+    policies.decide(site.store, out, "retire", "out for good")
+    page = press(researcher, "", page="/research")
+    assert f"Promote {past}" in page and f"Promote {out}" not in page

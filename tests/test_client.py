@@ -14,7 +14,13 @@ import pytest
 
 from annotate.api_client import ApiClient, Unreachable
 from store.rows import Conflict, Invalid, Message, NotFound, PrefloopError
-from train.policy.client import AdapterRefused, GenerationFailed, PolicyClient, Sampling
+from train.policy.client import (
+    AdapterRefused,
+    GenerationFailed,
+    PolicyClient,
+    PromptRefused,
+    Sampling,
+)
 
 ASKED: list[Message] = [{"role": "user", "content": "Why do bees dance?"}]
 
@@ -160,6 +166,15 @@ def test_a_server_error_is_passed_on_in_words(client: PolicyClient, server: Serv
         sample(client)
 
 
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_prompt_that_cannot_be_answered_is_told_apart(
+    client: PolicyClient, server: Server, status: int
+) -> None:
+    server.answer({"error": {"message": "this prompt is too long"}}, status)
+    with pytest.raises(PromptRefused, match="this prompt is too long"):
+        sample(client)
+
+
 def test_an_answer_that_breaks_off(client: PolicyClient, server: Server) -> None:
     server.answer({"choices": [choice()]})
     server.cut = True
@@ -183,7 +198,7 @@ def test_nobody_there(tmp_path: Path) -> None:
             sample(client)
         with pytest.raises(GenerationFailed, match="does not answer"):
             client.adapters()
-        with pytest.raises(AdapterRefused, match="did not answer while loading policy-000001"):
+        with pytest.raises(GenerationFailed, match="did not answer while loading policy-000001"):
             client.load("policy-000001", tmp_path)
         with pytest.raises(AdapterRefused, match="did not answer while unloading policy-000001"):
             client.unload("policy-000001")
@@ -191,9 +206,10 @@ def test_nobody_there(tmp_path: Path) -> None:
 
 
 def test_health_and_adapters(client: PolicyClient, server: Server) -> None:
-    server.answer({"data": [{"id": "base"}, {"id": "policy-000000"}]})
+    models = [{"id": "base", "root": "/m"}, {"id": "policy-000000", "root": "/p/policy-000000"}]
+    server.answer({"data": models})
     assert client.healthy()
-    assert client.adapters() == {"base", "policy-000000"}
+    assert client.adapters() == {"base": "/m", "policy-000000": "/p/policy-000000"}
     server.answer({"detail": "not vLLM"})
     with pytest.raises(GenerationFailed, match="cannot be read"):
         client.adapters()

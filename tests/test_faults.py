@@ -90,7 +90,9 @@ def test_killed_vllm_comes_back_with_its_adapters(app: ServedApp, victim: str) -
         assert not [process for process in family if process.is_running()], "an orphan is left"
         wait_for(lambda: admin.get("/stats")["server"] == "up", 180)
         assert admin.post("/policies/policy-000000/sample", {"messages": hello()})["completions"]
-        assert simulate(admin, Plan("concise", picks=3)) >= 0
+        before = admin.get("/stats")["picks"]
+        simulate(admin, Plan("concise", picks=3))
+        assert admin.get("/stats")["picks"] == before + 3
 
 
 def test_killed_app_during_training_marks_the_run_and_goes_on(data_dir: Path) -> None:

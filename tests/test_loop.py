@@ -25,10 +25,12 @@ from train.base_model import BaseModel
 from train.gate import GateConfig
 from train.loop import LoopConfig, TrainLoop, is_due
 from train.policy.adapters import publish
+from train.policy.client import Sampling
 from train.policy.registry import BASE_POLICY, PolicyRegistry
 from train.policy.server import PolicyConfig, PolicyServer
 from train.run_folder import RunFolder
 from train.runs import RunFailed, TrainConfig, Trainer, parts_of, reconcile, settings_for
+from train.trial import Trial
 
 SOON_S = 20.0
 
@@ -50,7 +52,8 @@ def trainer(store: Store, server: PolicyServer) -> Trainer:
 def loop(store: Store, server: PolicyServer, trainer: Trainer) -> Iterator[TrainLoop]:
     registry = PolicyRegistry(store, server)
     off = LoopConfig(every_picks=0)
-    made = TrainLoop(store, registry, trainer, off, GateConfig(), on_champion=lambda: None)
+    trial = Trial(store, registry, GateConfig(), Sampling(), off.probes)
+    made = TrainLoop(store, registry, trainer, trial, off, on_champion=lambda: None)
     yield made
     made.stop()
 
@@ -125,7 +128,8 @@ def test_new_picks_start_one_round_and_not_a_second(
     pick(store, 3)
     registry = PolicyRegistry(store, server)
     config = LoopConfig(every_picks=3)
-    loop = TrainLoop(store, registry, trainer, config, GateConfig(), on_champion=lambda: None)
+    trial = Trial(store, registry, GateConfig(), Sampling(), config.probes)
+    loop = TrainLoop(store, registry, trainer, trial, config, on_champion=lambda: None)
     loop.start()
     until(lambda: bool(runs.newest(store)))
     ended(store, "run-000001")
@@ -186,6 +190,24 @@ def test_simultaneous_requests_queue_one_run(loop: TrainLoop, store: Store) -> N
     for thread in threads:
         thread.join()
     assert sorted(answers) == ["conflict"] * 7 + ["run-000001"]
+
+
+def test_a_command_leaves_alone_what_the_app_had_queued(loop: TrainLoop, store: Store) -> None:
+    queued = loop.request("round", None)
+    loop.start(resume=False)
+    own = loop.request("rm", None)
+    ended(store, own)
+    assert runs.get(store, queued).status == "queued"
+
+
+def test_a_run_whose_end_could_not_be_stored_is_not_trained_again(
+    loop: TrainLoop, store: Store
+) -> None:
+    run_id = loop.request("rm", None)
+    runs.mark(store, run_id, "running")
+    loop._thread.start()  # start() would reconcile it; this is the same loop going on
+    run = ended(store, run_id)
+    assert (run.status, run.reason) == ("failed", "Its end could not be stored. Start it again.")
 
 
 def test_settings_reach_the_part_that_they_are_meant_for() -> None:
@@ -303,7 +325,7 @@ def test_a_first_start_that_was_cut_short_still_gets_its_champion(
 def test_another_model_is_refused(store: Store, tmp_path: Path) -> None:
     add_base(store)
     other = PolicyServer(PolicyConfig(), BaseModel("org/other", tmp_path, 1), tmp_path / "log")
-    with pytest.raises(PrefloopError, match="belongs to the model starter, not org/other"):
+    with pytest.raises(PrefloopError, match="not org/other"):
         PolicyRegistry(store, other).prepare()
     other.stop()
 

@@ -86,7 +86,7 @@ def test_pairs_are_the_same_alone_and_in_a_full_batch(external: External) -> Non
     assert all(tokens == [c.token_ids for c in alone] for tokens in together)
     for name in copies:
         external.server.unload(name)
-    assert not set(copies) & external.server.client.adapters()
+    assert not set(copies) & set(external.server.client.adapters())
 
 
 def test_refused_adapter_leaves_the_server_working(external: External, tmp_path: Path) -> None:

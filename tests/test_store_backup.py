@@ -59,6 +59,25 @@ def test_a_backup_of_a_quiet_store_has_the_same_counts(store: Store, tmp_path: P
             assert count(copied, table) == count(store, table)
 
 
+def test_a_failed_backup_leaves_nothing_and_the_next_one_works(
+    store: Store, tmp_path: Path
+) -> None:
+    add_picks(store, add_user(store, "ann"), 0)
+    policies = store.data_dir / "policies"
+    policies.mkdir()
+    (policies / "gone").symlink_to(tmp_path / "nowhere")  # a file that vanished meanwhile
+    out = tmp_path / "backups" / "copy"
+    with pytest.raises(OSError, match="gone"):
+        backup(store, out)
+    assert list(out.parent.iterdir()) == []
+    (policies / "gone").unlink()
+    for name in ("read.json.tmp", ".policy-000001.tmp"):
+        (policies / name).write_text("half")
+    assert backup(store, out) == ["journal.jsonl", "policies", "prefloop.duckdb"]
+    assert list(out.parent.iterdir()) == [out]
+    assert list((out / "policies").iterdir()) == []
+
+
 def test_a_backup_takes_no_folder_that_is_there(store: Store, tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="exists already"):
         backup(store, tmp_path)

@@ -60,10 +60,31 @@ def test_a_rollback_goes_to_the_champion_before(store: Store) -> None:
     rejected = add_policy(store, "policy-000002", promote=False)
     policies.decide(store, rejected, "reject", "worse")
     assert previous(store) == zero
-    three = add_policy(store, "policy-000003")
+    add_policy(store, "policy-000003")
     assert previous(store) == one
     policies.decide(store, one, "rollback", "three was worse")
-    assert (champion(store), previous(store)) == (one, three)
+    assert (champion(store), previous(store)) == (one, zero)
+
+
+def test_rollbacks_go_further_back_each_time(store: Store) -> None:
+    for number in range(4):
+        add_policy(store, f"policy-00000{number}")
+    for number in (2, 1, 0):
+        assert previous(store) == f"policy-00000{number}"
+        policies.decide(store, f"policy-00000{number}", "rollback", "back")
+    assert previous(store) is None
+    add_policy(store, "policy-000004")
+    assert previous(store) == "policy-000000"
+
+
+def test_retired_by_a_person_is_told_from_a_past_champion(store: Store) -> None:
+    past, out, new = (add_policy(store, f"policy-00000{n}") for n in range(3))
+    policies.decide(store, out, "retire", "out for good")
+    assert {policies.get(store, name).status for name in (past, out)} == {"retired"}
+    gone = [policies.get(store, name).retired_for_good for name in (past, out, new)]
+    assert gone == [False, True, False]
+    candidate = add_policy(store, "policy-000003", promote=False)
+    assert not policies.get(store, candidate).retired_for_good
 
 
 def test_a_rollback_passes_over_what_a_person_retired(store: Store) -> None:
@@ -174,6 +195,15 @@ def test_own_statistics_are_of_one_annotator_and_of_today(store: Store) -> None:
     assert statistics.own(store, ann.user_id) == statistics.OwnStatistics(3, 3, 4.0)
     tomorrow = utc_now() + timedelta(days=1)
     assert statistics.own(store, ann.user_id, tomorrow) == statistics.OwnStatistics(0, 3, None)
+
+
+def test_the_median_time_is_that_of_people(store: Store) -> None:
+    add_policy(store)
+    ann, bot = add_user(store, "ann"), add_user(store, "bot", source="simulated")
+    for user, ms in ((bot, 10), (bot, 20), (bot, 30), (ann, 4000), (ann, 6000)):
+        add_pair(store, f"Question of {ms} ms?")
+        pick(store, user, ms_spent=ms)
+    assert statistics.picks(store).median_seconds == 5.0
 
 
 def test_the_time_of_a_pick_counts_from_when_it_was_shown(store: Store) -> None:

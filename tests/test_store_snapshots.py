@@ -92,8 +92,35 @@ def test_identical_sides_and_picks_without_a_better_side_are_left_out_and_counte
         add_pair(store, f"Same {number}?", "Same.", "Same.")
         pick(store, ann, "right")
     made = freeze(store, tmp_path / "frozen")
-    assert made.counts == {"left": 20, "right": 2, "tie": 2, "both_bad": 1, "identical": 2}
+    assert made.counts == {
+        "left": 20,
+        "right": 2,
+        "tie": 2,
+        "both_bad": 1,
+        "identical": 2,
+        "cut": 0,
+    }
     assert made.rows_train + made.rows_eval == 20
+
+
+def test_answers_cut_by_max_tokens_are_left_out_and_counted(
+    store: Store, ann: User, tmp_path: Path
+) -> None:
+    """Training would append the end token to them."""
+    add_imports(store, 7)  # without a finish reason
+    for number, ends in enumerate([("length", "stop"), ("stop", "length"), ("length", "length")]):
+        add_pair(store, f"Cut {number}?", "Worse.", "Better, but", ends=ends)
+        pick(store, ann, "right")
+    add_pair(store, "Cut and the same?", "Same", "Same", ends=("length", "length"))
+    pick(store, ann, "left")
+    with pytest.raises(Invalid, match="there are 7"):
+        freeze(store, tmp_path / "frozen")
+    add_imports(store, 20)
+    made = freeze(store, tmp_path / "frozen")
+    assert (made.counts["cut"], made.counts["identical"]) == (3, 1)
+    assert made.rows_train + made.rows_eval == 20
+    found = rows_of(tmp_path / "frozen")
+    assert "Better, but" not in str(found)
 
 
 def test_only_the_wanted_sources_and_live_picks_count(
@@ -148,3 +175,12 @@ def test_too_few_prompts_are_one_sentence(store: Store, tmp_path: Path) -> None:
 )
 def test_the_share_held_out_has_bounds(picks: int, share: float) -> None:
     assert snapshots.eval_share(picks) == pytest.approx(share)
+
+
+def test_exactly_the_share_of_the_prompts_is_held_out(
+    store: Store, ann: User, tmp_path: Path
+) -> None:
+    """By count, not by chance: a small round always has something to be measured on."""
+    add_imports(store, 8)
+    made = freeze(store, tmp_path / "frozen")
+    assert (made.rows_train, made.rows_eval) == (6, 2)

@@ -175,6 +175,16 @@ def test_disabled_user_is_out_at_once(site: Site) -> None:
         assert "already used" in program.get("/sign-in", params={"token": unused}).text
 
 
+def test_the_local_admin_cannot_be_disabled(site: Site) -> None:
+    add_user(site.store, "second", "admin")
+    with site.signed_in("second") as second:
+        for name, sentence in (("admin", "local user"), ("second", "yourself")):
+            answer = second.post(f"/api/v1/users/{name}/disable")
+            assert (answer.status_code, error_code(answer)) == (409, "conflict")
+            assert sentence in answer.text
+    assert users.named(site.store, "admin").active
+
+
 def signed(session: dict[str, Any], key: str) -> str:
     payload = base64.b64encode(json.dumps(session).encode())
     return itsdangerous.TimestampSigner(key).sign(payload).decode()

@@ -28,6 +28,7 @@ from train.loop import LoopConfig, TrainLoop
 from train.policy.registry import PolicyRegistry
 from train.policy.server import PolicyConfig, PolicyServer
 from train.runs import TrainConfig, Trainer
+from train.trial import Trial
 
 SESSION_KEY = "a key for these tests only"
 
@@ -67,7 +68,8 @@ def made_site(data_dir: Path) -> Iterator[Site]:
         owned.callback(sampler.stop)
         registry = PolicyRegistry(store, server)
         trainer = Trainer(store, base, TrainConfig(), settings)
-        loop = TrainLoop(store, registry, trainer, LoopConfig(), GateConfig(), sampler.wake)
+        trial = Trial(store, registry, GateConfig(), sampler.sampling, probes=4)
+        loop = TrainLoop(store, registry, trainer, trial, LoopConfig(), sampler.wake)
         desk, research = Desk(store, sampler, server), Research(store, registry, loop)
         accounts = Accounts(store)
         for role in ROLES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -20,6 +21,7 @@ class BaseModel:
     name: str  # as configured: what policies record
     path: Path
     parameters: int
+    fingerprint: str = ""  # adapters fit the weights that they were trained on and no others
 
 
 def cache_dir() -> Path:
@@ -35,7 +37,16 @@ def resolve(model: str) -> BaseModel:
         raise PrefloopError(
             f"The model {model} has no chat template. Choose an instruct or chat model."
         )
-    return BaseModel(model, path, count_parameters(path))
+    return BaseModel(model, path, count_parameters(path), fingerprint(path))
+
+
+def fingerprint(path: Path) -> str:
+    """sha256 over the configuration and the size and first megabyte of each weight file."""
+    digest = hashlib.sha256((path / "config.json").read_bytes())
+    for file in sorted(path.glob("*.safetensors")):
+        with open(file, "rb") as data:
+            digest.update(f"{file.name} {file.stat().st_size}".encode() + data.read(1 << 20))
+    return digest.hexdigest()
 
 
 def has_chat_template(path: Path) -> bool:

@@ -85,7 +85,7 @@ def _lengths(
 ) -> list[Check]:
     mine, theirs = _words(candidate), _words(champion)
     ratio = mine / max(theirs, 1.0)
-    cut = fmean(c.finish_reason == "length" for c in candidate)
+    cut, theirs_cut = _cut(candidate), _cut(champion)
     return [
         Check(
             "length",
@@ -94,8 +94,8 @@ def _lengths(
         ),
         Check(
             "endings",
-            cut <= config.most_cut,
-            f"{cut:.0%} of its answers ran into the length limit.",
+            cut <= max(config.most_cut, theirs_cut),
+            f"{cut:.0%} of its answers ran into the length limit, the champion's {theirs_cut:.0%}.",
         ),
     ]
 
@@ -117,6 +117,10 @@ def _distinct(candidate: Sequence[Completion], config: GateConfig) -> Check:
     return Check(
         "variety", share >= config.least_distinct, f"{share:.0%} of its probe answers are distinct."
     )
+
+
+def _cut(answers: Sequence[Completion]) -> float:
+    return fmean([c.finish_reason == "length" for c in answers] or [0.0])
 
 
 def _words(answers: Sequence[Completion]) -> float:

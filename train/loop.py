@@ -9,31 +9,26 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from store import policies, prompts, runs, statistics
+from store import policies, runs, statistics
 from store.database import Store
-from store.rows import (
-    RUN_KINDS,
-    Completion,
-    Conflict,
-    Invalid,
-    Message,
-    PrefloopError,
-    Run,
-    RunKind,
-)
+from store.rows import RUN_KINDS, Conflict, Invalid, PrefloopError, Run, RunKind
+from store.snapshots import Snapshot
 from train import gate
 from train.policy.adapters import publish, read_shapes
-from train.policy.client import GenerationFailed, Sampling
+from train.policy.client import GenerationFailed
 from train.policy.registry import PolicyRegistry
+from train.policy.server import ServerDown
 from train.run_folder import RunFolder
 from train.runs import Part, RunCancelled, Trainer, reconcile, settings_for
+from train.trial import Trial
 
 log = logging.getLogger(__name__)
 PAUSE_S = 10.0  # after a fault outside of any run
+SETTLE_S = 5.0  # until the supervisor has noticed that vLLM is gone
 
 
 @dataclass(frozen=True)
@@ -61,18 +56,22 @@ class TrainLoop:
         store: Store,
         registry: PolicyRegistry,
         trainer: Trainer,
+        trial: Trial,
         config: LoopConfig,
-        gate_config: gate.GateConfig,
         on_champion: Callable[[], None],
     ) -> None:
-        self.store, self.registry, self.trainer, self.config = store, registry, trainer, config
-        self.gate_config, self.on_champion = gate_config, on_champion
+        self.store, self.registry, self.trainer, self.trial = store, registry, trainer, trial
+        self.config, self.on_champion = config, on_champion
         self._wake = threading.Event()
         self._asking = threading.Lock()
         self._last_round = time.monotonic()
+        self._left_alone: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="train-loop", daemon=True)
 
-    def start(self) -> None:
+    def start(self, resume: bool = True) -> None:
+        """`resume`: carry out what was still queued when the app ended; a command leaves it."""
+        if not resume:
+            self._left_alone = {run.run_id for run in runs.unfinished(self.store)}
         for run_id in reconcile(self.store):
             log.warning("%s was running when the app ended; it is marked failed", run_id)
         self._thread.start()
@@ -116,7 +115,11 @@ class TrainLoop:
 
     def _waiting(self) -> list[Run]:
         """Unfinished runs that people asked for; the parts of a round belong to the round."""
-        return [run for run in runs.unfinished(self.store) if run.parent_run_id is None]
+        return [
+            run
+            for run in runs.unfinished(self.store)
+            if run.parent_run_id is None and run.run_id not in self._left_alone
+        ]
 
     def _run(self) -> None:
         while not self.trainer.stopping.is_set():
@@ -135,7 +138,10 @@ class TrainLoop:
     def _step(self) -> bool:
         """Carry out the oldest waiting run, or ask for a round that is due. False: neither."""
         if waiting := self._waiting():
-            self.carry_out(waiting[0])
+            if waiting[0].status == "running":  # its end could not be written: the disk was full
+                self._end(waiting[0], "failed", "Its end could not be stored. Start it again.")
+            else:
+                self.carry_out(waiting[0])
             return True
         new = statistics.picks(self.store).picks_since_round
         if not is_due(new, (time.monotonic() - self._last_round) / 60, self.config):
@@ -170,10 +176,10 @@ class TrainLoop:
         runs.mark(self.store, run.run_id, status, reason=reason)
 
     def _reward_run(self, run: Run) -> None:
-        self._train(run, "rm", run.run_id, self.trainer.freeze(run.run_id))
+        self._train(run, "rm", self.trainer.freeze(run.run_id))
 
     def _dpo_run(self, run: Run) -> None:
-        metrics = self._train(run, "dpo", run.run_id, self.trainer.freeze(run.run_id), finish=False)
+        metrics = self._train(run, "dpo", self.trainer.freeze(run.run_id), finish=False)
         policy_id = self._publish(run, run.run_id)
         runs.mark(
             self.store,
@@ -190,16 +196,18 @@ class TrainLoop:
         for part in ("rm", "dpo"):
             child = self._child(run, part)
             self.trainer.share_data(run.run_id, child.run_id)
-            results[part] = self._train_child(child, part, run, snapshot)
+            results[part] = self._train_child(child, part, snapshot)
             dpo_run = child.run_id
+            self.trainer.check(run)
         policy_id = self._publish(run, dpo_run)
-        verdict = self._judge(policy_id, results["dpo"])
-        if verdict.promoted:
-            self.registry.promote(policy_id, verdict.reason)
+        try:
+            verdict = self._judge(run, policy_id, results["dpo"])
+            self.trainer.check(run)
+        except PrefloopError as error:  # cancelled, or vLLM failed twice: it must not stay half in
+            self.registry.settle(policy_id, False, f"Not judged: {error}")
+            raise
+        if self.registry.settle(policy_id, verdict.promoted, verdict.reason):
             self.on_champion()
-        else:
-            policies.decide(self.store, policy_id, "reject", verdict.reason)
-            self.registry.server.unload(policy_id)
         metrics = results["dpo"] | {"reward_model": results["rm"], "gate": verdict.as_dict()}
         runs.mark(
             self.store,
@@ -218,9 +226,9 @@ class TrainLoop:
         runs.mark(self.store, child, "running")
         return runs.get(self.store, child)
 
-    def _train_child(self, child: Run, part: Part, run: Run, snapshot: Any) -> dict[str, Any]:
+    def _train_child(self, child: Run, part: Part, snapshot: Snapshot) -> dict[str, Any]:
         try:
-            return self._train(child, part, run.run_id, snapshot)
+            return self._train(child, part, snapshot)
         except RunCancelled as reason:
             self._end(child, "cancelled", str(reason))
             raise
@@ -229,7 +237,7 @@ class TrainLoop:
             raise
 
     def _train(
-        self, run: Run, part: Part, data_of: str, snapshot: Any, finish: bool = True
+        self, run: Run, part: Part, snapshot: Snapshot, finish: bool = True
     ) -> dict[str, Any]:
         champion = policies.champion(self.store)
         settings = settings_for(part, run.kind, run.config["settings"])
@@ -259,28 +267,22 @@ class TrainLoop:
         )
         return policy_id
 
-    def _judge(self, policy_id: str, metrics: dict[str, Any]) -> gate.Verdict:
-        self.registry.server.wait_up(self.registry.server.config.start_timeout_s)
-        self.registry.load(policy_id)
-        champion = policies.champion(self.store)
-        assert champion is not None
-        found = prompts.least_sampled(self.store, policy_id, self.config.probes)
-        asked = [prompt.messages for prompt in found]
-        theirs = self._answers(champion.policy_id, asked)
+    def _judge(self, run: Run, policy_id: str, metrics: dict[str, Any]) -> gate.Verdict:
+        """A second try when vLLM fails during the first: it restarts in half a minute."""
+        self._await_server(run)
         try:
-            mine = self._answers(policy_id, asked)
+            return self.trial.judge(policy_id, metrics, lambda: self.trainer.check(run))
         except GenerationFailed as error:
-            self.registry.server.client.probe(champion.policy_id)  # else the server is at fault
-            log.warning("%s gives no whole answers: %s", policy_id, error)
-            mine = []
-        return gate.judge(metrics["accuracy"], metrics["rows_eval"], mine, theirs, self.gate_config)
+            log.warning("the trial of %s is repeated: %s", policy_id, error)
+            self.trainer.stopping.wait(SETTLE_S)  # the supervisor needs a moment to see it
+            self._await_server(run)
+            return self.trial.judge(policy_id, metrics, lambda: self.trainer.check(run))
 
-    def _answers(self, policy_id: str, asked: Sequence[list[Message]]) -> list[Completion]:
-        client, sampling = self.registry.server.client, Sampling()
-        return [
-            completion
-            for seed, messages in enumerate(asked)
-            for completion in client.sample(
-                policy_id, messages, n=1, seed=seed, sampling=sampling
-            ).completions
-        ]
+    def _await_server(self, run: Run) -> None:
+        server = self.registry.server
+        deadline = time.monotonic() + server.config.start_timeout_s
+        while server.state != "up":
+            self.trainer.check(run)
+            if time.monotonic() > deadline:
+                raise ServerDown("The policy server is not up, so the new policy was not judged.")
+            self.trainer.stopping.wait(0.5)

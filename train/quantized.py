@@ -19,6 +19,7 @@ import torch
 from peft import LoraConfig
 from transformers import BitsAndBytesConfig, PreTrainedTokenizerBase, TrainerCallback
 
+from train.interval import wilson
 from train.run_folder import RunFolder
 
 # On CPUs with AVX512-BF16 an evaluation repacks 4-bit weights and nothing unpacks them for
@@ -127,6 +128,22 @@ def full_batches(rows: datasets.Dataset, batch: int) -> tuple[datasets.Dataset, 
     if len(rows) < 4 * batch:
         return rows, 1
     return rows.select(range(len(rows) // batch * batch)), batch
+
+
+def held_out_metrics(
+    scores: dict[str, Any], rows: int, accuracy: str, margin: str
+) -> dict[str, float]:
+    """The trainer's scores on held-out pairs in our words, the accuracy with its 95 % interval."""
+    share = float(scores[accuracy])
+    low, high = wilson(share, rows)
+    return {
+        "rows_eval": rows,
+        "accuracy": share,
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "eval_loss": float(scores["eval_loss"]),
+        "margin": float(scores[margin]),
+    }
 
 
 def steps_of(rows: int, settings: Any) -> int:

@@ -16,7 +16,6 @@ from pathlib import Path
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from trl import RewardConfig, RewardTrainer
 
-from train.interval import wilson
 from train.presets import RewardSettings
 from train.quantized import (
     Progress,
@@ -24,6 +23,7 @@ from train.quantized import (
     StopWhenAsked,
     base_arguments,
     full_batches,
+    held_out_metrics,
     keep_adapters_in_fp32,
     load_rows,
     lora,
@@ -66,16 +66,7 @@ def main(run: RunFolder) -> dict[str, float]:
     trainer.train()
     scores = trainer.evaluate()
     save_adapter(trainer, run.adapter)
-    accuracy = float(scores["eval_accuracy"])
-    low, high = wilson(accuracy, len(held_out))
-    return counts | {
-        "rows_eval": len(held_out),
-        "accuracy": accuracy,
-        "accuracy_low": low,
-        "accuracy_high": high,
-        "eval_loss": float(scores["eval_loss"]),
-        "margin": float(scores["eval_margin"]),
-    }
+    return counts | held_out_metrics(scores, len(held_out), "eval_accuracy", "eval_margin")
 
 
 if __name__ == "__main__":

@@ -59,6 +59,13 @@ class Trainer:
     def cancel(self, run_id: str) -> None:
         self._cancelled.add(run_id)
 
+    def check(self, run: Run) -> None:
+        """Between the steps of a run: raises RunCancelled or RunFailed when it must end."""
+        if self.stopping.is_set():
+            raise RunFailed("The app was stopped while it ran. Start the run again.")
+        if run.run_id in self._cancelled:
+            raise RunCancelled("Stopped on request.")
+
     def resolve(self, kind: RunKind, settings: dict[str, Any]) -> None:
         """Raises Invalid when a setting does not exist or has the wrong type."""
         for part in parts_of(kind):
@@ -121,6 +128,7 @@ class Trainer:
         metrics = outcome(folder, process)
         return metrics | {
             "rows_identical": snapshot.counts.get("identical", 0),
+            "rows_cut": snapshot.counts.get("cut", 0),
             "picks": snapshot.counts,
         }
 

@@ -21,7 +21,7 @@ create table prompt (
 create table pair (
     pair_id varchar primary key, seq bigint not null, prompt_id varchar not null,
     source varchar not null check (source in ('sampled', 'import')),
-    prompt_rendered varchar, prompt_token_ids integer[],
+    prompt_token_ids integer[],
     a_text varchar not null, a_token_ids integer[], a_logprob_sum double, a_logprob_count integer,
     a_finish_reason varchar, a_policy_id varchar, a_seed bigint, a_sampling json,
     b_text varchar not null, b_token_ids integer[], b_logprob_sum double, b_logprob_count integer,
@@ -93,7 +93,8 @@ select p.*, l.reason,
     case when p.policy_id = (select policy_id from current_policy) then 'champion'
          when l.action is null then 'candidate'
          when l.action = 'reject' then 'rejected'
-         else 'retired' end as status
+         else 'retired' end as status,
+    coalesce(l.action = 'retire', false) as retired_for_good
 from policy p
 left join (
     select policy_id, arg_max(action, seq) as action, arg_max(reason, seq) as reason from promotion group by policy_id
@@ -111,7 +112,8 @@ join (
 -- One row per live pick with a better side: what training and preference exports read.
 create view preference as
 select j.seq, j.judgment_id, j.pair_id, p.prompt_id, j.user_id, j.source, j.verdict, j.strength, j.created,
-    t.messages, t.tags, p.prompt_rendered, p.a_policy_id as policy_id,
+    t.messages, t.tags, p.a_policy_id as policy_id,
+    coalesce('length' in (p.a_finish_reason, p.b_finish_reason), false) as cut, -- ended by max_tokens
     case j.preferred when 'a' then p.a_text else p.b_text end as chosen,
     case j.preferred when 'a' then p.b_text else p.a_text end as rejected
 from judgment_live j

@@ -41,6 +41,10 @@ class GenerationFailed(PrefloopError):
     """vLLM gave no whole answer; nothing of it may be stored."""
 
 
+class PromptRefused(GenerationFailed):
+    """vLLM cannot answer this prompt (too long, or roles that the template does not know)."""
+
+
 class AdapterRefused(PrefloopError):
     """vLLM did not load the adapter; what it served before goes on."""
 
@@ -78,18 +82,22 @@ class PolicyClient:
         except httpx.HTTPError:
             return False
 
-    def adapters(self) -> set[str]:
-        """Names that can be requested now."""
+    def adapters(self) -> dict[str, str]:
+        """Names that can be requested now, and the folder that each was loaded from."""
         with _readable():
-            return {model["id"] for model in self._ask("GET", "/v1/models")["data"]}
+            models = self._ask("GET", "/v1/models")["data"]
+            return {model["id"]: str(model.get("root")) for model in models}
 
     def load(self, name: str, path: Path) -> None:
-        """Returns when the adapter is usable. Raises AdapterRefused."""
+        """Returns when the adapter is usable.
+
+        Raises AdapterRefused when vLLM says no, GenerationFailed when it does not answer.
+        """
         body = {"lora_name": name, "lora_path": str(path.resolve())}
         try:
             answer = self._http.post("/v1/load_lora_adapter", json=body)
         except httpx.HTTPError as error:
-            raise AdapterRefused(f"vLLM did not answer while loading {name}: {error}.") from error
+            raise GenerationFailed(f"vLLM did not answer while loading {name}: {error}.") from error
         if answer.status_code != 200:
             raise AdapterRefused(f"vLLM refused {name}: {_message(answer)}")
 
@@ -107,7 +115,8 @@ class PolicyClient:
     ) -> Sampled:
         """n completions from one request, so all from one policy; completion i has seed `seed + i`.
 
-        Raises GenerationFailed unless each is whole and its log-probabilities are finite.
+        Raises GenerationFailed unless each is whole and its log-probabilities are finite,
+        PromptRefused when this prompt cannot be answered at all.
         """
         body: dict[str, Any] = sampling.as_dict() | {
             "model": policy_id,
@@ -137,6 +146,8 @@ class PolicyClient:
             raise GenerationFailed(
                 f"The policy server does not answer ({type(error).__name__})."
             ) from error
+        if answer.status_code in (400, 422):
+            raise PromptRefused(f"The policy server cannot answer this: {_message(answer)}")
         if answer.status_code != 200:
             raise GenerationFailed(
                 f"The policy server answered {answer.status_code}: {_message(answer)}"

