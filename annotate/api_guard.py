@@ -16,7 +16,7 @@ Guard = Callable[[Role], Callable[[Request], User]]  # role: a dependency that g
 def guard(accounts: Accounts) -> Guard:
     def needs(role: Role) -> Callable[[Request], User]:
         def user(request: Request) -> User:
-            found = caller(request, accounts)
+            found = _caller(request, accounts)
             if found is None:
                 hint = "Send Authorization: Bearer TOKEN; `prefloop users token NAME` makes one."
                 detail = {"code": "not_signed_in", "message": "Sign in first.", "hint": hint}
@@ -31,7 +31,7 @@ def guard(accounts: Accounts) -> Guard:
     return needs
 
 
-def caller(request: Request, accounts: Accounts) -> User | None:
+def _caller(request: Request, accounts: Accounts) -> User | None:
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return accounts.by_token(secret)
