@@ -62,7 +62,7 @@ class Recipe:
     intermediate: int = 640
     layers: int = 4
     head_dim: int = 64
-    steps: int = 1900
+    steps: int = 1550
     batch: int = 8  # many small steps learn facts faster than few large ones
     pool: int = 16  # batches that are sorted by length together
     peak_lr: float = 2e-3
