@@ -202,6 +202,7 @@ class TrainLoop:
         policy_id = self._publish(run, dpo_run)
         try:
             verdict = self._judge(run, policy_id, results["dpo"])
+            self._await_server(run)  # promoting needs it, and it may have gone in the last second
             self.trainer.check(run)
         except PrefloopError as error:  # cancelled, or vLLM failed twice: it must not stay half in
             self.registry.settle(policy_id, False, f"Not judged: {error}")
