@@ -267,6 +267,13 @@ def _every(total: int) -> Callable[[int], None]:
     return show
 
 
+def sign_in_link(url: str, path: str, temporary: bool) -> str:
+    """The link to open; a temporary app has ended by then, so its address would lead nowhere."""
+    if not temporary:
+        return url + path
+    return f"prefloop does not run now. Start it, and open this path at its address: {path}"
+
+
 def _add_users(cli: typer.Typer, connect: Connect) -> None:
     @cli.command()
     def users(
@@ -292,7 +299,8 @@ def _add_users(cli: typer.Typer, connect: Connect) -> None:
             elif action == "token":
                 print(client.post(f"/users/{name}/token")["token"])
             elif action == "link":
-                print(client.url + client.post(f"/users/{name}/link")["path"])
+                path = client.post(f"/users/{name}/link")["path"]
+                print(sign_in_link(client.url, path, client.temporary))
             else:
                 client.post(f"/users/{name}/disable")
                 print(f"{name} is disabled; all sessions and tokens have ended.")

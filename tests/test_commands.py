@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from annotate.commands import sign_in_link
 from store.database import Store
 
 ROOT = Path(__file__).parent.parent
@@ -142,3 +143,13 @@ def test_a_dry_run_needs_no_store(tmp_path: Path) -> None:
     done = prefloop("import", "prompts", str(file), "--dry-run")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "2 prompts can be imported. Nothing was stored.\n"
+
+
+def test_a_sign_in_link_never_leads_to_an_app_that_has_ended() -> None:
+    path = "/sign-in?token=secret"
+    assert sign_in_link("http://127.0.0.1:7860", path, temporary=False) == (
+        "http://127.0.0.1:7860/sign-in?token=secret"
+    )
+    told = sign_in_link("http://127.0.0.1:41234", path, temporary=True)
+    assert "41234" not in told
+    assert told.startswith("prefloop does not run now. Start it") and told.endswith(path)
