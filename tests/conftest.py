@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
 from store.database import Store
+from tests.chromium import Opener, launched, opener
 from tests.served_app import ServedApp, start_app
 from train.base_model import cache_dir
 from train.starter.cache import ensure_starter
@@ -31,3 +33,16 @@ def served_app(starter_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     served = start_app(tmp_path_factory.mktemp("served") / "data", PREFLOOP_LOOP__EVERY_PICKS="0")
     yield served
     served.stop()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    with launched() as browser:
+        yield browser
+
+
+@pytest.fixture
+def opened(chromium: Browser) -> Iterator[Opener]:
+    """Opens an address in a browser without a past; see tests/chromium.py."""
+    with opener(chromium) as open_:
+        yield open_

@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from annotate.simulate import Plan, simulate
+from tests.chromium import LOOK_MS, Opener, press, too_wide
 from tests.served_app import ServedApp
 from tests.stored import add_pair, add_policy
 from tests.website import made_site
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
-FLAGS = [
-    *("--no-sandbox", "--headless=new", "--disable-gpu", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync", "--no-first-run"),
-]
-LOOK_MS = 300  # longer than the page ignores picks after a new pair
 HOSTILE = """Hello <script>window.ran = 1</script><img src=x onerror="window.ran = 2">
 ![a cat](http://example.com/i.png) <img src="http://example.com/track.png">
 <button id="pick-left" class="pick" onclick="window.ran = 3">Left is better</button>
@@ -33,53 +26,6 @@ HOSTILE = """Hello <script>window.ran = 1</script><img src=x onerror="window.ran
 <a href="javascript:window.ran = 4">a</a> <svg onload="window.ran = 5"></svg>
 <iframe srcdoc="<script>parent.ran = 6</script>"></iframe><style>body { display: none }</style>
 """
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.fail("Chromium is missing: run `make chromium`.", pytrace=False)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@dataclass
-class Watched:
-    """A page and all that it did which a page of ours never does."""
-
-    page: Page
-    faults: list[str] = field(default_factory=list)
-    reached: list[str] = field(default_factory=list)  # addresses elsewhere that answered
-
-
-@pytest.fixture
-def opened(chromium: Browser) -> Iterator[Callable[..., Watched]]:
-    """Opens an address in a browser without a past."""
-    contexts = []
-
-    def open_(url: str, width: int = 1280, height: int = 800) -> Watched:
-        contexts.append(chromium.new_context(viewport={"width": width, "height": height}))
-        watched = Watched(contexts[-1].new_page())
-        page, origin = watched.page, url[: url.index("/", len("http://"))]
-        local = (origin + "/", "data:", "blob:")
-
-        def finished(address: str) -> None:
-            if not address.startswith(local):
-                watched.reached.append(address)
-
-        page.on("requestfinished", lambda request: finished(request.url))
-        page.on("pageerror", lambda error: watched.faults.append(str(error)))
-        page.on("dialog", lambda dialog: (watched.faults.append(dialog.message), dialog.dismiss()))
-        page.on("console", lambda m: watched.faults.append(m.text) if m.type == "error" else None)
-        page.goto(url)
-        return watched
-
-    yield open_
-    for context in contexts:
-        context.close()
 
 
 def new_annotator(app: ServedApp) -> str:
@@ -109,15 +55,10 @@ def shown(page: Page) -> tuple[list[str], list[str], list[str]]:
     return prompt, left, right
 
 
-def press(page: Page, key: str) -> None:
-    page.wait_for_timeout(LOOK_MS)
-    page.keyboard.press(key)
-
-
 # --- annotate -----------------------------------------------------------------------------------
 
 
-def test_link_vote_by_key_next_pair(served_app: ServedApp, opened: Callable[..., Watched]) -> None:
+def test_link_vote_by_key_next_pair(served_app: ServedApp, opened: Opener) -> None:
     name = new_annotator(served_app)
     link = served_app.link(name)
     watched = opened(link)
@@ -139,7 +80,7 @@ def test_link_vote_by_key_next_pair(served_app: ServedApp, opened: Callable[...,
     assert (watched.faults, watched.reached) == ([], [])
 
 
-def test_undo_brings_the_pair_back(served_app: ServedApp, opened: Callable[..., Watched]) -> None:
+def test_undo_brings_the_pair_back(served_app: ServedApp, opened: Opener) -> None:
     name = new_annotator(served_app)
     page = opened(served_app.link(name)).page
     before = shown(page)
@@ -153,7 +94,7 @@ def test_undo_brings_the_pair_back(served_app: ServedApp, opened: Callable[..., 
     assert picks_of(served_app, name) == []
 
 
-def test_hostile_text_stays_harmless(tmp_path: Path, opened: Callable[..., Watched]) -> None:
+def test_hostile_text_stays_harmless(tmp_path: Path, opened: Opener) -> None:
     with made_site(tmp_path) as site:
         pair_id = add_pair(
             site.store, HOSTILE, HOSTILE, f"Plain.\n\n{HOSTILE}", add_policy(site.store)
@@ -178,9 +119,7 @@ def test_hostile_text_stays_harmless(tmp_path: Path, opened: Callable[..., Watch
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_pages_stay_at_home(
-    served_app: ServedApp, opened: Callable[..., Watched], width: int
-) -> None:
+def test_pages_stay_at_home(served_app: ServedApp, opened: Opener, width: int) -> None:
     watched = opened(served_app.link(), width)
     page = watched.page
     expect(page.locator("#policies")).to_contain_text("policy-000000", timeout=30_000)
@@ -192,14 +131,7 @@ def test_pages_stay_at_home(
     assert (watched.faults, watched.reached) == ([], [])
 
 
-def too_wide(page: Page) -> int:
-    """Pixels by which the page must be scrolled sideways."""
-    return int(page.evaluate("document.documentElement.scrollWidth - innerWidth"))
-
-
-def test_research_page_draws_a_run_as_it_trains(
-    served_app: ServedApp, opened: Callable[..., Watched]
-) -> None:
+def test_research_page_draws_a_run_as_it_trains(served_app: ServedApp, opened: Opener) -> None:
     with served_app.client() as admin:
         simulate(admin, Plan("concise", picks=40, annotators=2))
         watched = opened(served_app.link())

@@ -1,0 +1,83 @@
+"""LaTeX formulas as MathML that browsers draw themselves. Pure functions.
+
+The library's own text output is not used: it undoes the escaping, so that a formula could carry
+tags. Here its element tree is cleaned and written out again.
+"""
+
+from __future__ import annotations
+
+import re
+from xml.etree.ElementTree import Element, tostring
+
+from latex2mathml.converter import Converter
+
+LONGEST = 2000  # characters of one formula; the converter recurses
+# Commands that leave the formula (links, styles, ids) or that can grow it without bound (macros).
+REFUSED = re.compile(
+    r"\\(?:href|class|style|cssId|url|includegraphics|newcommand|renewcommand|providecommand|def|gdef"
+    r"|edef|let|newenvironment|renewenvironment|DeclareMathOperator|input|include|require)(?![a-zA-Z])"
+)
+# Environments that the converter does not know, by those that look the same.
+ALIKE = {"aligned": "split", "alignedat": "split", "gathered": "matrix", "dcases": "cases"}
+ENVIRONMENT = re.compile(r"(\\(?:begin|end)\s*){(" + "|".join(ALIKE) + r")\*?}")
+CHILDREN = {"mfrac": 2, "mroot": 2, "msub": 2, "msup": 2, "mover": 2, "munder": 2}
+CHILDREN |= {"msubsup": 3, "munderover": 3}
+WORD = re.compile(r"[a-z-]{1,24}( [a-z-]{1,24}){0,3}")
+# A negative or a long space could put a formula over what stands beside it.
+LENGTH = re.compile(r"[0-9](\.[0-9]{1,4})?(em|ex|mu|pt|px)?|-0?\.[0-9]{1,4}em")
+NUMERIC = re.compile(r"&#x([0-9A-Fa-f]{1,6});")  # how the converter writes symbols
+
+
+def words(names: str) -> frozenset[str]:
+    return frozenset(names.split())
+
+
+TAGS = words(
+    """math mrow mi mo mn ms mtext mspace mfrac msqrt mroot msub msup msubsup mover munder
+    munderover mmultiscripts mprescripts none mtable mtr mtd mstyle mpadded mphantom menclose
+    mlabeledtr"""
+)
+ATTRIBUTES = dict.fromkeys(
+    words(
+        """display displaystyle mathvariant stretchy fence form separator accent accentunder
+        columnalign columnlines rowlines notation movablelimits largeop"""
+    ),
+    WORD,
+) | dict.fromkeys(
+    words(
+        """mathsize minsize maxsize width height depth lspace rspace linethickness rowspacing
+        columnspacing scriptlevel"""
+    ),
+    LENGTH,
+)
+
+
+def mathml(tex: str, *, display: bool) -> str | None:
+    """A <math> element; None when the formula is broken, too long or asks for more than symbols."""
+    tex = ENVIRONMENT.sub(lambda found: f"{found[1]}{{{ALIKE[found[2]]}}}", tex)
+    if len(tex) > LONGEST or "&#" in tex or REFUSED.search(tex):
+        return None
+    try:
+        tree = Converter(display="block" if display else "inline").convert_to_element(tex)
+        whole = _clean(tree) and any(tree.itertext())
+        return tostring(tree, encoding="unicode") if whole else None
+    except Exception:  # noqa: BLE001 - the converter raises whatever it stumbles over
+        return None
+
+
+def allowed(name: str, value: str) -> bool:
+    """Whether this attribute of a MathML element may stay."""
+    pattern = ATTRIBUTES.get(name)
+    return pattern is not None and pattern.fullmatch(value) is not None
+
+
+def _clean(tree: Element) -> bool:
+    """Keep harmless attributes only; False when the tree is not a whole formula."""
+    for element in tree.iter():
+        if element.tag not in TAGS or len(element) != CHILDREN.get(element.tag, len(element)):
+            return False
+        element.attrib = {name: v for name, v in element.attrib.items() if allowed(name, v)}
+        element.text = NUMERIC.sub(lambda found: chr(int(found[1], 16)), element.text or "")
+        if element.text.startswith("\\") and element.text != "\\":
+            return False  # a command that the converter does not know
+    return True
