@@ -31,7 +31,7 @@ def backup(store: Store, out: Path) -> list[str]:
     prefix, suffix = f"{out.name}.", ".partial"
     with tempfile.TemporaryDirectory(prefix=prefix, suffix=suffix, dir=out.parent) as scratch:
         whole = Path(scratch) / "whole"
-        whole.mkdir()
+        whole.mkdir(mode=0o700)  # holds password hashes
         _copy(store, whole)
         whole.rename(out)
     return sorted(path.name for path in out.iterdir())

@@ -24,10 +24,12 @@ from store.ids import uuid7
 from store.journal import JOURNALED, Fact, Journal, as_lines
 from store.rows import StoreBusy, StoreDown
 
-__all__ = ["Store", "StoreBusy", "StoreDown", "Tx"]
+__all__ = ["Read", "Store", "StoreBusy", "StoreDown", "Tx"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+# `Store.read` or `Tx.all`: what only reads runs outside and inside a transaction.
+Read = Callable[[str, dict[str, Any]], list[dict[str, Any]]]
 
 BATCH = 200  # jobs in one transaction
 # Below this nothing is accepted: DuckDB's connection does not survive a full disk.
@@ -37,9 +39,16 @@ LEAST_FREE_BYTES = 64 << 20
 class Tx:
     """One group's view of the writer's transaction. Facts inserted here also reach the journal."""
 
-    def __init__(self, cursor: duckdb.DuckDBPyConnection, next_seq: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        next_seq: Callable[[], int],
+        memo: dict[str, Any],
+    ) -> None:
         self._cursor = cursor
         self.next_seq = next_seq
+        # Kept from one transaction to the next. One may be rolled back, so it holds hints only.
+        self.memo = memo
         self.facts: list[Fact] = []
 
     def all(self, sql: str, params: dict[str, Any] | None = None) -> list[dict[str, Any]]:
@@ -61,6 +70,15 @@ class Tx:
             opening.insert_rows(self._cursor, table, rows[start : start + 5000])
         for row in rows:
             self.also_journal(table, row)
+
+    def update(self, table: str, key: str, row: dict[str, Any]) -> None:
+        """Put `row`, which has all columns and a new seq, in the place of the one of its key."""
+        columns = tuple(row)
+        assert all(name.isidentifier() for name in (table, key, *columns))
+        sets = ", ".join(f"{name} = ?" for name in columns)
+        sql = f"update {table} set {sets} where {key} = ?"
+        self._cursor.execute(sql, [*row.values(), row[key]])
+        self.also_journal(table, row)
 
     def also_journal(self, table: str, row: dict[str, Any]) -> None:
         if table in JOURNALED:
@@ -90,6 +108,7 @@ class Store:
         self.replayed = replayed  # rows that only the journal still had
         self._held = held
         self._seq = _last_seq(root)
+        self._memo: dict[str, Any] = {}
         self._jobs: queue.Queue[_Job[Any] | None] = queue.Queue()
         self._gate = threading.Lock()  # nothing enters the queue after its closing None
         self._closed = False
@@ -139,7 +158,7 @@ class Store:
         """Run `work` in the writer's transaction; return after commit and journal sync.
 
         `work` may run twice (alone again when its group failed), so it must touch nothing but the
-        transaction. What it raises reaches the caller, and nothing of it is stored.
+        transaction and its hints. What it raises reaches the caller, and nothing of it is stored.
         """
         job = _Job(work)
         with self._gate:
@@ -224,7 +243,7 @@ class Store:
             raise StoreDown(
                 "The disk of the data directory is full. Free some space; nothing was stored."
             )
-        tx = Tx(cursor, self._next_seq)
+        tx = Tx(cursor, self._next_seq, self._memo)
         cursor.execute("begin")
         try:
             results = [job.work(tx) for job in batch]

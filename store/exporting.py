@@ -82,24 +82,13 @@ WHERE = """
 where ($since is null or j.created >= $since) and list_contains($sources, j.source)
   and ($tag is null or list_contains(j.tags, $tag)) and ($user is null or u.name = $user)
   and ($policy is null or j.policy_id = $policy) and ($verdict is null or j.verdict = $verdict)
-order by j.seq
+order by j.seq, j.comparison
 """
 PREFERENCES = """
 select j.* from (select * from preference where chosen <> rejected) j
 join app_user u on u.user_id = j.user_id
 """
-EVERYTHING = """
-select j.*, u.name as annotator from (
-    select j.*, p.prompt_id, p.a_policy_id as policy_id, t.messages, t.tags, p.prompt_token_ids,
-        p.a_text, p.a_token_ids, p.a_logprob_sum, p.a_logprob_count, p.a_finish_reason,
-        p.a_policy_id, p.a_seed, p.a_sampling,
-        p.b_text, p.b_token_ids, p.b_logprob_sum, p.b_logprob_count, p.b_finish_reason,
-        p.b_policy_id, p.b_seed, p.b_sampling
-    from judgment_live j
-    join pair p on p.pair_id = j.pair_id
-    join prompt t on t.prompt_id = p.prompt_id
-) j join app_user u on u.user_id = j.user_id
-"""
+SIDES = "abcd"  # c and d of sets of four only
 SIDE_FIELDS = (
     "text",
     "token_ids",
@@ -108,7 +97,17 @@ SIDE_FIELDS = (
     "finish_reason",
     "policy_id",
     "seed",
+    "sampling",
 )
+EVERYTHING = """
+select j.*, u.name as annotator from (
+    select j.*, p.* exclude (pair_id, seq, source, created), t.messages, t.tags,
+        p.a_policy_id as policy_id, 0 as comparison
+    from judgment_live j
+    join pair p on p.pair_id = j.pair_id
+    join prompt t on t.prompt_id = p.prompt_id
+) j join app_user u on u.user_id = j.user_id
+"""
 
 
 def _text_row(row: dict[str, Any]) -> dict[str, Any]:
@@ -143,12 +142,14 @@ def _everything(row: dict[str, Any]) -> dict[str, Any]:
         "prompt": json.loads(row["messages"]),
         "tags": row["tags"],
         "prompt_token_ids": row["prompt_token_ids"],
-        "a": _side(row, "a"),
-        "b": _side(row, "b"),
+        **{side: _side(row, side) for side in SIDES},
         "choice": choice,
         "verdict": row["verdict"],
         "strength": row["strength"],
+        "best": row["best"],
+        "worst": row["worst"],
         "shown_left": row["left_side"],
+        "shown_order": row["shown_order"],
         "annotator": row["annotator"],
         "source": row["source"],
         "ms_spent": row["ms_spent"],
@@ -156,10 +157,14 @@ def _everything(row: dict[str, Any]) -> dict[str, Any]:
         "edit": row["edited_text"],
         "reasons": row["reasons"],
         "comment": row["comment"],
+        "guidelines_version": row["guidelines_version"],
+        "conversation_id": row["conversation_id"],
+        "turn": row["turn"],
     }
 
 
-def _side(row: dict[str, Any], side: str) -> dict[str, Any]:
+def _side(row: dict[str, Any], side: str) -> dict[str, Any] | None:
+    if row[f"{side}_text"] is None:
+        return None
     values = {name: row[f"{side}_{name}"] for name in SIDE_FIELDS}
-    sampling = row[f"{side}_sampling"]
-    return values | {"sampling": json.loads(sampling) if sampling else {}}
+    return values | {"sampling": json.loads(values["sampling"] or "{}")}

@@ -143,6 +143,7 @@ def _insert(tx: Tx, user_id: str, new: dict[str, NewPreference]) -> None:
             "verdict": "left",
             "preferred": "a",
             "left_side": "a",
+            "shown_order": "ab",
             "reasons": [],
             "source": "import",
             "created": now,

@@ -28,6 +28,12 @@ JOURNALED = {
     "retraction": "retraction_id",
     "policy": "policy_id",
     "promotion": "promotion_id",
+    "pool": "pool_id",
+    "conversation": "conversation_id",
+    "flag_resolution": "resolution_id",
+    "guideline": "version",
+    "practice_item": "practice_id",
+    "practice_answer": "answer_id",
 }
 
 

@@ -1,6 +1,7 @@
 """Picks: stored once, never edited.
 
-Undo is a retraction, and the pair comes back to the same annotator.
+Undo is a retraction, and the pair comes back to the same annotator. A revision is a retraction and
+a new pick of the same pair in one transaction.
 """
 
 from __future__ import annotations
@@ -10,12 +11,40 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from store import pairs
+from store import line, pairs, standing
 from store.database import Store, Tx
+from store.history import PastPick, history, past, place
 from store.ids import uuid7
-from store.rows import VERDICTS, Conflict, Invalid, NotFound, User, Verdict, is_text, utc_now
+from store.rows import (
+    VERDICTS,
+    Conflict,
+    Invalid,
+    Kind,
+    NotFound,
+    User,
+    Verdict,
+    is_text,
+    utc_now,
+)
+from store.standing import Standing
+
+# A pick is looked at where it is made: its history is reached from here too.
+__all__ = [
+    "NewJudgment",
+    "PastPick",
+    "Undone",
+    "history",
+    "judge",
+    "judge_and_lease",
+    "past",
+    "retract",
+    "revise",
+    "search",
+    "undo",
+]
 
 LONGEST_MS = 366 * 86_400_000
+DECIDED: tuple[Verdict, ...] = ("left", "right", "ranked")  # with a better side
 
 
 @dataclass(frozen=True)
@@ -26,8 +55,11 @@ class NewJudgment:
     strength: int | None = None  # 1 slightly, 2 clearly, 3 much
     reasons: Sequence[str] = ()
     comment: str | None = None
-    edited_text: str | None = None
+    edited_text: str | None = None  # the better side as it should have been
     ms_spent: int | None = None  # None: time since the pair was shown
+    best: int | None = None  # with ranked: places on the screen, 0 to 3
+    worst: int | None = None
+    guidelines_version: int | None = None
 
     def __post_init__(self) -> None:
         if self.verdict not in VERDICTS:
@@ -36,6 +68,9 @@ class NewJudgment:
             raise Invalid("strength is 1 (slightly), 2 (clearly) or 3 (much).")
         if self.strength is not None and self.verdict not in ("left", "right"):
             raise Invalid("strength goes with left or right only.")
+        if self.edited_text is not None and self.verdict not in DECIDED:
+            raise Invalid("edited_text is the better side: it goes with left, right or ranked.")
+        self._check_places()
         texts = (self.comment or "", self.edited_text or "", *self.reasons)
         if len(self.reasons) > 20 or any(len(text) > 20_000 for text in texts):
             raise Invalid("At most 20 reasons, and no text above 20,000 characters.")
@@ -44,30 +79,55 @@ class NewJudgment:
         if self.ms_spent is not None and abs(self.ms_spent) > LONGEST_MS:
             raise Invalid("ms_spent is above a year.")
 
+    def _check_places(self) -> None:
+        places = (self.best, self.worst)
+        if self.verdict != "ranked":
+            if places != (None, None):
+                raise Invalid("best and worst go with the verdict ranked only.")
+        elif not all(place in range(4) for place in places) or self.best == self.worst:
+            raise Invalid("ranked needs best and worst: two different places from 0 to 3.")
+
+
+@dataclass(frozen=True)
+class Undone:
+    """A pick that was taken back, as it was made."""
+
+    judgment_id: str
+    pair_id: str
+    verdict: Verdict
+    strength: int | None
+    reasons: list[str]
+    comment: str | None
+    edited_text: str | None
+    best: int | None  # place on the screen
+    worst: int | None
+    reopened: bool  # False: the pair is with others now, so it does not come back
+
 
 def judge(store: Store, user: User, new: NewJudgment) -> bool:
     """True when stored, False when the same id was stored before; on disk twice either way.
 
-    Raises NotFound when the pair was never shown to this user, Conflict when it was judged already
-    or the same id came with another verdict.
+    Raises NotFound when the pair was never shown to this user, Conflict when enough people judged
+    it already, a flag keeps it back or the same id came with another verdict, Invalid when the
+    verdict does not fit a pair or a set of four.
     """
+    return store.write(lambda tx: _judge(tx, user, new))
 
-    def work(tx: Tx) -> bool:
-        if known := tx.one(KNOWN, {"id": new.judgment_id}):
-            if (known["pair_id"], known["user_id"]) != (new.pair_id, user.user_id):
-                raise Conflict("This judgment id was used for another pick. Make a new uuid.")
-            if known["verdict"] != new.verdict:
-                stored = known["verdict"].replace("_", " ")
-                raise Conflict(f"This pair was saved as {stored} already. Undo first.")
-            return False
-        shown = tx.one(SHOWN, {"pair": new.pair_id, "user": user.user_id})
-        if shown is None:
-            raise NotFound("This pair was not shown to you. Ask for the next pair.")
-        if tx.one(TAKEN, {"pair": new.pair_id, "user": user.user_id}):
-            raise Conflict("This pair is judged already. Go on with the next one, or undo first.")
-        tx.insert("judgment", _row(tx, user, new, shown))
-        _journal_pair(tx, new.pair_id)
-        return True
+
+def judge_and_lease(
+    store: Store,
+    user: User,
+    new: NewJudgment,
+    draw: pairs.Draw,
+    life: timedelta,
+    pools: Sequence[str],
+    kinds: Sequence[Kind] = ("pair", "four"),
+) -> tuple[bool, pairs.Lease | None]:
+    """`judge` and `pairs.lease_next` at once: the next pair comes back with the vote."""
+
+    def work(tx: Tx) -> tuple[bool, pairs.Lease | None]:
+        stored = _judge(tx, user, new)
+        return stored, pairs.claim(tx, user.user_id, draw, life, pools, kinds)
 
     return store.write(work)
 
@@ -82,27 +142,46 @@ def retract(store: Store, user: User, judgment_id: str, lease: timedelta) -> str
         found = tx.one("select * from judgment_live where judgment_id = $id", {"id": judgment_id})
         if found is None or not (found["user_id"] == user.user_id or user.may("researcher")):
             raise NotFound("There is no such pick of yours that still counts.")
-        row = {
-            "retraction_id": uuid7(),
-            "seq": tx.next_seq(),
-            "judgment_id": judgment_id,
-            "user_id": user.user_id,
-            "created": utc_now(),
-        }
-        tx.insert("retraction", row)
-        pairs.insert_lease(
-            tx, "reopened", found["user_id"], found["pair_id"], found["left_side"], lease
-        )
-        return found["pair_id"]
+        _retract(tx, user, found)
+        _reopen(tx, found, lease)
+        return str(found["pair_id"])
 
     return store.write(work)
 
 
-def newest_of(store: Store, user_id: str) -> str | None:
-    """The id of this user's last live pick, for undo."""
-    sql = "select judgment_id from judgment_live where user_id = $user order by seq desc limit 1"
-    row = store.read_one(sql, {"user": user_id})
-    return row["judgment_id"] if row else None
+def undo(store: Store, user: User, lease: timedelta) -> Undone | None:
+    """Take back the newest own pick that counts and show its pair again; None without one."""
+
+    def work(tx: Tx) -> Undone | None:
+        found = tx.one(NEWEST, {"user": user.user_id})
+        if found is None:
+            return None
+        _retract(tx, user, found)
+        return _undone(found, _reopen(tx, found, lease))
+
+    return store.write(work)
+
+
+def revise(store: Store, user: User, judgment_id: str, new: NewJudgment) -> bool:
+    """Put `new` in the place of this own pick, of the same pair with its sides as they were shown.
+
+    False when the id of `new` was stored before. Raises what `judge` raises, and NotFound when
+    there is no such own pick that counts.
+    """
+
+    def work(tx: Tx) -> bool:
+        if _known(tx, user, new):
+            return False
+        found = tx.one("select * from judgment_live where judgment_id = $id", {"id": judgment_id})
+        if found is None or found["user_id"] != user.user_id:
+            raise NotFound("There is no such pick of yours that still counts.")
+        if found["pair_id"] != new.pair_id:
+            raise Invalid("A revision is of the same pair. Send its pair_id.")
+        _retract(tx, user, found)
+        _store(tx, user, new, found["shown_order"], found["ms_spent"])
+        return True
+
+    return store.write(work)
 
 
 def search(
@@ -120,55 +199,148 @@ def search(
 
 
 KNOWN = "select pair_id, user_id, verdict from judgment where judgment_id = $id"
-SHOWN = """
-select * from annotator_event where pair_id = $pair and user_id = $user order by seq desc limit 1
+NEWEST = "select * from judgment_live where user_id = $user order by seq desc limit 1"
+# A pair that was sampled again for a turn may be picked once, and later turns follow from it.
+TURN_TAKEN = """
+select 1 from judgment_live j join pair p on p.pair_id = j.pair_id
+where p.conversation_id = $conversation and p.turn = $turn
 """
-TAKEN = """
-select 1 from judgment_live
-where pair_id = $pair and (user_id = $user or verdict <> 'skip')
+LATER_TURNS = """
+select pair_id from pair
+where conversation_id = $conversation and turn >= $turn and pair_id <> $pair
 """
-PAIR_AND_PROMPT = (
-    "select * from pair where pair_id = $pair",
-    "select t.* from prompt t join pair p on p.prompt_id = t.prompt_id where p.pair_id = $pair",
-)
+PAIR = "select * from pair where pair_id = $id"
 
 
-def preferred_side(verdict: Verdict, left_side: str) -> str | None:
-    """Which stored side is better: the verdict names what was on screen."""
-    if verdict == "left":
-        return left_side
-    if verdict == "right":
-        return "b" if left_side == "a" else "a"
-    return None
+def _judge(tx: Tx, user: User, new: NewJudgment) -> bool:
+    if _known(tx, user, new):
+        return False
+    _store(tx, user, new)
+    return True
 
 
-def _row(tx: Tx, user: User, new: NewJudgment, shown: dict[str, Any]) -> dict[str, Any]:
+def _known(tx: Tx, user: User, new: NewJudgment) -> bool:
+    """Whether this id was stored before. Raises Conflict when it was for something else."""
+    known = tx.one(KNOWN, {"id": new.judgment_id})
+    if known is None:
+        return False
+    if (known["pair_id"], known["user_id"]) != (new.pair_id, user.user_id):
+        raise Conflict("This judgment id was used for another pick. Make a new uuid.")
+    if known["verdict"] != new.verdict:
+        stored = known["verdict"].replace("_", " ")
+        raise Conflict(f"This pair was saved as {stored} already. Undo first.")
+    return True
+
+
+def _store(
+    tx: Tx, user: User, new: NewJudgment, order: str | None = None, ms_spent: int | None = None
+) -> None:
+    """`order`: of the sides in an earlier pick of the pair; None: as on the screen now."""
+    pair = standing.of_pair(tx, new.pair_id)
+    if pair is None or not (order or user.user_id in pair.shown):
+        raise NotFound("This pair was not shown to you. Ask for the next pair.")
+    _check(tx, pair, user, new)
     now = utc_now()
-    spent = new.ms_spent
-    if spent is None:
-        spent = round((now - shown["created"]).total_seconds() * 1000)
+    if new.ms_spent is not None:
+        ms_spent = new.ms_spent
+    elif ms_spent is None:
+        ms_spent = round((now - pair.shown[user.user_id]).total_seconds() * 1000)
+    tx.insert("judgment", _row(tx, user, new, order or pair.orders[user.user_id], ms_spent, now))
+    if not pair.picked:
+        _journal_pair(tx, new.pair_id)
+    standing.end_leases(tx, pair, user.user_id, new.verdict)
+    if new.verdict in standing.UNCOUNTED:
+        line.forget(tx)  # another annotator may have it now
+    if pair.conversation_id:
+        _end_later_turns(tx, pair, user.user_id)
+
+
+def _check(tx: Tx, pair: Standing, user: User, new: NewJudgment) -> None:
+    """Raises Conflict or Invalid."""
+    full = pair.counted_without(user.user_id) >= pair.wanted
+    if full or user.user_id in pair.verdicts:
+        raise Conflict("This pair is judged already. Go on with the next one, or undo first.")
+    if pair.kept_back:
+        raise Conflict("This pair was flagged and waits for a researcher. Go on with the next one.")
+    if pair.kind == "four" and new.verdict in ("left", "right"):
+        raise Invalid("Of four answers name the best and the worst: the verdict is ranked.")
+    if pair.kind != "four" and new.verdict == "ranked":
+        raise Invalid("ranked is for sets of four answers: choose left or right here.")
+    if pair.conversation_id:
+        turn = {"conversation": pair.conversation_id, "turn": pair.turn}
+        if tx.one(TURN_TAKEN, turn):
+            raise Conflict("This turn is judged already. Go on with the next one, or undo first.")
+
+
+def _row(
+    tx: Tx, user: User, new: NewJudgment, order: str, ms_spent: int, now: datetime
+) -> dict[str, Any]:
+    preferred = {"left": order[0], "right": order[1]}.get(new.verdict)
     return {
         "judgment_id": new.judgment_id,
         "seq": tx.next_seq(),
         "pair_id": new.pair_id,
         "user_id": user.user_id,
         "verdict": new.verdict,
-        "preferred": preferred_side(new.verdict, shown["left_side"]),
-        "left_side": shown["left_side"],
+        "preferred": preferred,
+        "left_side": order[0] if len(order) == 2 else None,
+        "shown_order": order,
+        "best": None if new.best is None else order[new.best],
+        "worst": None if new.worst is None else order[new.worst],
         "strength": new.strength,
         "reasons": list(new.reasons),
         "comment": new.comment,
         "edited_text": new.edited_text,
-        "ms_spent": max(0, spent),
+        "ms_spent": max(0, ms_spent),
+        "guidelines_version": new.guidelines_version,
         "source": "simulated" if user.source == "simulated" else "human",
         "created": now,
     }
 
 
 def _journal_pair(tx: Tx, pair_id: str) -> None:
-    """A pick without its texts is worth nothing: pair and prompt stand beside it."""
-    pair_sql, prompt_sql = PAIR_AND_PROMPT
-    for table, sql in (("pair", pair_sql), ("prompt", prompt_sql)):
-        row = tx.one(sql, {"pair": pair_id})
-        assert row is not None
-        tx.also_journal(table, row)
+    """A pick without its texts is worth nothing: its pair stands beside it."""
+    (pair,) = tx.all(PAIR, {"id": pair_id})
+    tx.also_journal("pair", pair)
+
+
+def _end_later_turns(tx: Tx, pair: Standing, user_id: str) -> None:
+    """What was sampled for later turns continued another answer."""
+    values = {"conversation": pair.conversation_id, "turn": pair.turn, "pair": pair.pair_id}
+    for row in tx.all(LATER_TURNS, values):
+        later = standing.of_pair(tx, row["pair_id"])
+        if later and user_id in later.running:
+            standing.end_lease(tx, later, user_id)
+
+
+def _retract(tx: Tx, user: User, found: dict[str, Any]) -> None:
+    row = {
+        "retraction_id": uuid7(),
+        "seq": tx.next_seq(),
+        "judgment_id": found["judgment_id"],
+        "user_id": user.user_id,
+        "created": utc_now(),
+    }
+    tx.insert("retraction", row)
+    line.forget(tx)
+
+
+def _reopen(tx: Tx, found: dict[str, Any], lease: timedelta) -> bool:
+    pair = standing.of_pair(tx, found["pair_id"])
+    assert pair is not None
+    return standing.reopen(tx, pair, found["user_id"], found["shown_order"], lease)
+
+
+def _undone(found: dict[str, Any], reopened: bool) -> Undone:
+    return Undone(
+        judgment_id=found["judgment_id"],
+        pair_id=found["pair_id"],
+        verdict=found["verdict"],
+        strength=found["strength"],
+        reasons=found["reasons"],
+        comment=found["comment"],
+        edited_text=found["edited_text"],
+        best=place(found, "best"),
+        worst=place(found, "worst"),
+        reopened=reopened,
+    )

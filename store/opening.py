@@ -14,7 +14,7 @@ from typing import IO, Any
 import duckdb
 
 from store.journal import JOURNALED, Fact, read_journal
-from store.rows import StoreBusy, StoreDown
+from store.rows import NOT_SAMPLED, StoreBusy, StoreDown
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +25,8 @@ SETTINGS: dict[str, Any] = {
     "threads": 2,
 }
 MIGRATIONS = Path(__file__).parent / "migrations"
+# Tables whose rows change. A change gives the row a new `seq`, so the newer of two lines is known.
+CHANGED = ("app_user", "pool", "practice_item", "conversation")
 KEPT_CRASHES = 3
 CHUNK = 1000  # journal lines compared at once
 
@@ -36,7 +38,7 @@ def hold(data_dir: Path) -> IO[bytes]:
     copied aside, and that must not happen to the files of a running app.
     """
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # holds password hashes
         file = open(data_dir / "store.lock", "ab")  # noqa: SIM115 - held until close()
     except OSError as error:
         raise StoreDown(
@@ -120,7 +122,7 @@ def replay(root: duckdb.DuckDBPyConnection, journal_path: Path) -> int:
 
     The keys of the journal stay in the temporary table `journaled`, for `not_journaled`.
     """
-    root.execute("create or replace temp table journaled (name varchar, key varchar)")
+    root.execute("create or replace temp table journaled (name varchar, key varchar, seq bigint)")
     facts = read_journal(journal_path)
     back = 0
     while chunk := list(itertools.islice(facts, CHUNK)):
@@ -128,7 +130,26 @@ def replay(root: duckdb.DuckDBPyConnection, journal_path: Path) -> int:
         for table, row in chunk:
             tables.setdefault(table, {})[row[JOURNALED[table]]] = row
         back += sum(_bring_back(root, table, rows) for table, rows in tables.items())
+    if back:
+        for sql in MENDING:
+            root.execute(sql)
     return back
+
+
+MENDING = (
+    # Lines of schema 1 name the left side only.
+    "update judgment set shown_order = if(left_side = 'a', 'ab', 'ba') where shown_order is null",
+    # Leases are not in the journal: what a pick ended would run on. One too many ended here costs
+    # nothing, its pair comes back from the queue.
+    """
+    insert into annotator_event
+    select uuid()::varchar, max(j.seq), e.user_id, 'ended', e.pair_id, e.shown_order,
+        e.lease_expires, max(j.created)
+    from annotator_event e join judgment j on j.pair_id = e.pair_id and j.seq > e.seq
+    where e.kind <> 'ended' and e.lease_expires > make_timestamp(epoch_us(now()))
+    group by e.user_id, e.pair_id, e.shown_order, e.lease_expires
+    """,
+)
 
 
 def not_journaled(root: duckdb.DuckDBPyConnection) -> Iterator[list[Fact]]:
@@ -141,8 +162,9 @@ def not_journaled(root: duckdb.DuckDBPyConnection) -> Iterator[list[Fact]]:
         # A pair that nobody judged can be sampled again: it is journaled with its judgment.
         judged = " and pair_id in (select pair_id from judgment)" if table == "pair" else ""
         missing = root.execute(
-            f"select * from {table} where {key} not in "
-            f"(select key from journaled where name = '{table}'){judged} order by seq"
+            f"select * from {table} t where not exists (select 1 from journaled j "
+            f"where j.name = '{table}' and j.key = t.{key}::varchar and j.seq >= t.seq)"
+            f"{judged} order by seq"
         )
         names = [column[0] for column in missing.description or ()]
         while rows := missing.fetchmany(CHUNK):
@@ -167,7 +189,8 @@ def _bring_back(
     """Insert what is missing of these rows. Returns their number."""
     key = JOURNALED[table]
     keys = list(rows)
-    root.execute("insert into journaled select ?, unnest(?)", [table, keys])
+    seqs = [row["seq"] for row in rows.values()]
+    root.execute("insert into journaled select ?, unnest(?), unnest(?)", [table, keys, seqs])
     sql = f"select {key} from {table} where {key} in (select unnest(?))"
     known = {one for (one,) in root.execute(sql, [keys]).fetchall()}
     before = _count(root, table)
@@ -186,15 +209,20 @@ def _bring_back(
 
 
 def _change(root: duckdb.DuckDBPyConnection, table: str, rows: list[dict[str, Any]]) -> None:
-    """The two columns that change go one way only, so the order of lines does not matter."""
-    if table == "app_user" and (ended := [r["user_id"] for r in rows if not r["active"]]):
-        sql = "update app_user set active = false where active and user_id in (select unnest(?))"
-        root.execute(sql, [ended])
-    if table == "prompt" and (pool := [r for r in rows if r["source"] != "preferences"]):
+    """Rows that the journal holds in a newer state than the database."""
+    if table in CHANGED:
+        key = JOURNALED[table]
+        for row in rows:
+            columns = tuple(row)
+            sets = " = ?, ".join(columns)
+            # Not `<`: before schema 3 a change kept its seq. The later line is the newer one.
+            sql = f"update {table} set {sets} = ? where {key} = ? and seq <= ?"
+            root.execute(sql, [*row.values(), row[key], row["seq"]])
+    if table == "prompt" and (pool := [r for r in rows if r["source"] not in NOT_SAMPLED]):
         root.execute(
             "update prompt set source = n.source from (select unnest(?) as id, unnest(?) as source)"
-            " n where prompt_id = n.id and prompt.source = 'preferences'",
-            [[r["prompt_id"] for r in pool], [r["source"] for r in pool]],
+            " n where prompt_id = n.id and list_contains(?, prompt.source)",
+            [[r["prompt_id"] for r in pool], [r["source"] for r in pool], list(NOT_SAMPLED)],
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from store import line
 from store.database import Store, Tx
 from store.ids import numbered, uuid7
 from store.rows import NotFound, Policy, utc_now
@@ -63,6 +64,7 @@ def decide(
             "created": utc_now(),
         }
         tx.insert("promotion", row)
+        line.forget(tx)
 
     store.write(work)
 

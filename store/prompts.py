@@ -10,7 +10,8 @@ from typing import Any
 
 from store.database import Store, Tx
 from store.ids import uuid7
-from store.rows import Invalid, Message, utc_now
+from store.pools import Pool
+from store.rows import NOT_SAMPLED, Invalid, Message, utc_now
 
 LONGEST = 100_000  # characters of one message
 
@@ -70,11 +71,12 @@ def _row(tx: Tx, key: str, prompt: NewPrompt, source: str) -> dict[str, Any]:
 
 
 def _to_pool(tx: Tx, ids: list[str], source: str) -> int:
-    """Prompts that came with preferences are not sampled until somebody imports them as prompts."""
+    """Prompts that came with preferences or a conversation are not sampled until somebody imports
+    them as prompts."""
     moved = tx.all(
-        "update prompt set source = $source where source = 'preferences' "
+        "update prompt set source = $source where list_contains($not_sampled, source) "
         "and prompt_id in (select unnest($ids)) returning *",
-        {"source": source, "ids": ids},
+        {"source": source, "not_sampled": list(NOT_SAMPLED), "ids": ids},
     )
     for row in moved:
         tx.also_journal("prompt", row)
@@ -91,27 +93,51 @@ def search(store: Store, tag: str | None, limit: int) -> list[Prompt]:
 
 
 def count(store: Store) -> int:
-    row = store.read_one("select count(*) as n from prompt where source <> 'preferences'")
+    sql = "select count(*) as n from prompt where not list_contains($not_sampled, source)"
+    row = store.read_one(sql, {"not_sampled": list(NOT_SAMPLED)})
     return row["n"] if row else 0
 
 
 def least_sampled(
-    store: Store, policy_id: str, limit: int, without: Sequence[str] = ()
+    store: Store, policy_id: str, pool: Pool | None, limit: int, without: Sequence[str] = ()
 ) -> list[Prompt]:
     """Prompts with the fewest pairs of this policy first, in random order among equals.
 
-    `without`: prompt ids to leave out.
+    `pool` None: of all pools. `without`: prompt ids to leave out.
     """
-    rows = store.read(
-        """select t.* from prompt t
-           left join (select prompt_id, count(*) as n from pair where a_policy_id = $policy
-                      group by prompt_id) c on c.prompt_id = t.prompt_id
-           where t.source <> 'preferences'
-             and not list_contains($without::varchar[], t.prompt_id)
-           order by coalesce(c.n, 0), random() limit $limit""",
-        {"policy": policy_id, "limit": limit, "without": list(without)},
-    )
-    return [_prompt(row) for row in rows]
+    values = {
+        "policy": policy_id,
+        "not_sampled": list(NOT_SAMPLED),
+        "pool": pool.pool_id if pool else None,
+        "limit": limit,
+        "without": list(without),
+    }
+    return [_prompt(row) for row in store.read(LEAST_SAMPLED, values)]
+
+
+def pool_sizes(store: Store) -> dict[str, int]:
+    """Prompts of each pool, by pool id; those of a resting pool as if it were active."""
+    rows = store.read(POOL_SIZES, {"not_sampled": list(NOT_SAMPLED)})
+    return {row["pool_id"]: row["n"] for row in rows}
+
+
+LEAST_SAMPLED = """
+select t.* from prompt t
+left join (select prompt_id, count(*) as n from pair where a_policy_id = $policy
+           group by prompt_id) c on c.prompt_id = t.prompt_id
+where not list_contains($not_sampled, t.source)
+  and not list_contains($without::varchar[], t.prompt_id)
+  and ($pool::varchar is null or exists (
+      select 1 from pool_tags l where l.pool_id = $pool
+      and (list_has_any(t.tags, l.tags) or l.rest and not list_has_any(t.tags, l.taken))))
+order by coalesce(c.n, 0), random() limit $limit
+"""
+POOL_SIZES = """
+select l.pool_id, count(t.prompt_id) as n from pool_tags l
+left join prompt t on not list_contains($not_sampled, t.source)
+  and (list_has_any(t.tags, l.tags) or l.rest and not list_has_any(t.tags, l.taken))
+group by l.pool_id
+"""
 
 
 def checked_messages(value: Any) -> list[Message]:

@@ -8,14 +8,19 @@ from typing import Any, Literal, TypedDict
 
 Role = Literal["annotator", "researcher", "admin"]
 Source = Literal["human", "simulated", "import"]
-Verdict = Literal["left", "right", "tie", "both_bad", "skip", "flag"]
+Verdict = Literal["left", "right", "tie", "both_bad", "skip", "flag", "ranked"]
+Kind = Literal["pair", "four", "conversation"]  # of what is on one screen
+Mode = Literal["pair", "best_worst", "conversation"]  # of a pool
 RunKind = Literal["rm", "dpo", "round"]
 RunStatus = Literal["queued", "running", "done", "failed", "cancelled"]
 PolicyStatus = Literal["candidate", "champion", "retired", "rejected"]
 
 # Each role may do what those before it may.
 ROLES: tuple[Role, ...] = ("annotator", "researcher", "admin")
-VERDICTS: tuple[Verdict, ...] = ("left", "right", "tie", "both_bad", "skip", "flag")
+VERDICTS: tuple[Verdict, ...] = ("left", "right", "tie", "both_bad", "skip", "flag", "ranked")
+MODES: tuple[Mode, ...] = ("pair", "best_worst", "conversation")
+# Sources of prompts that came with something else: sampled only once they are imported as prompts.
+NOT_SAMPLED = ("preferences", "conversation")
 RUN_KINDS: tuple[RunKind, ...] = ("rm", "dpo", "round")
 
 
@@ -55,6 +60,8 @@ class User:
     role: Role
     source: Source
     active: bool
+    languages: tuple[str, ...] = ()  # that this person can judge; none named: every one
+    goal: int | None = None  # picks a day; None: the configured one
 
     def may(self, role: Role) -> bool:
         return self.active and ROLES.index(self.role) >= ROLES.index(role)

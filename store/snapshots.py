@@ -23,7 +23,7 @@ class Snapshot:
     sha256: str
     rows_train: int
     rows_eval: int
-    # Live picks by verdict, identical pairs and cut answers: what training leaves out is here.
+    # Live picks by verdict; comparisons of identical and of cut answers, which training leaves out.
     counts: dict[str, int]
 
 
@@ -37,8 +37,7 @@ def freeze(
     """
     up_to = (store.read_one("select coalesce(max(seq), 0) as s from judgment") or {"s": 0})["s"]
     counts = _counts(store, sources, up_to)
-    left_out = counts["identical"] + counts["cut"]
-    decided = counts.get("left", 0) + counts.get("right", 0) - left_out
+    decided = _decided(store, sources, up_to)
     if decided < LEAST_PICKS:
         raise Invalid(
             f"Training needs at least {LEAST_PICKS} picks with a better side; there are {decided}."
@@ -89,9 +88,13 @@ select judgment_id, pair_id, prompt_id, source, strength,
     [{'role': 'assistant', 'content': rejected}] as rejected
 from picks
 where (prompt_id in (select prompt_id from held_out)) = $held_out
-order by seq
+order by seq, comparison
 """
 
+DECIDED = """
+select count(distinct judgment_id) as n from preference
+where seq <= $up_to and list_contains($sources, source) and chosen <> rejected and not cut
+"""
 COUNTS = """
 select verdict as what, count(*) as n from judgment_live
 where seq <= $up_to and list_contains($sources, source) group by verdict
@@ -127,6 +130,12 @@ def _write(
     )
     os.replace(tmp, out)
     return int(copied[0]["Count"])
+
+
+def _decided(store: Store, sources: Sequence[str], up_to: int) -> int:
+    """Picks to train on; a ranking of four is one."""
+    row = store.read_one(DECIDED, {"up_to": up_to, "sources": list(sources)})
+    return row["n"] if row else 0
 
 
 def _counts(store: Store, sources: Sequence[str], up_to: int) -> dict[str, int]:

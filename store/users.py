@@ -1,6 +1,7 @@
 """People, simulated annotators and their secrets.
 
-Secrets are kept as sha256 only; the plain text is shown once.
+A change of a person gives the row a new `seq` and journals it, so that a rebuilt database has the
+newest state. Secrets are kept as sha256 only; the plain text is shown once.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+import unicodedata
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -15,24 +17,31 @@ from store.database import Store, Tx
 from store.ids import uuid7
 from store.rows import ROLES, Conflict, Invalid, NotFound, Role, Source, User, utc_now
 
-TokenKind = Literal["api", "link", "login"]
+TokenKind = Literal["api", "link", "login", "invite"]
 LIFETIME: dict[TokenKind, timedelta | None] = {
     "api": None,
     "link": timedelta(days=1),
     "login": timedelta(days=30),
+    "invite": timedelta(days=7),
 }
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@+-]{0,63}")
+TAIL = 4  # characters of a secret that a list may show
+LARGEST_GOAL = 10_000  # picks a day
+LONGEST_NAME = 64  # characters
+LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}")
+
+
+# --- people ------------------------------------------------------------------------------------
 
 
 def add(store: Store, name: str, role: Role, source: Source = "human") -> User:
     """Raises Invalid for a bad name or role, Conflict when the name is taken."""
-    if not NAME.fullmatch(name):
+    name = _normal(name)
+    if not _is_name(name):
         raise Invalid(
             "A user name has 1 to 64 letters, digits, spaces or . _ @ + - "
             "and starts with a letter or digit."
         )
-    if role not in ROLES:
-        raise Invalid(f"Unknown role {role!r}: choose {', '.join(ROLES)}.")
+    _check_role(role)
 
     def work(tx: Tx) -> User:
         if tx.one("select 1 from app_user where name = $name", {"name": name}):
@@ -44,9 +53,13 @@ def add(store: Store, name: str, role: Role, source: Source = "human") -> User:
             "role": role,
             "source": source,
             "active": True,
+            "created": utc_now(),
+            "password_hash": None,
+            "languages": [],
+            "goal": None,
         }
-        tx.insert("app_user", row | {"created": utc_now()})
-        return _user(row)
+        tx.insert("app_user", row)
+        return user_of(row)
 
     return store.write(work)
 
@@ -63,12 +76,12 @@ def ensure(store: Store, name: str, role: Role, source: Source) -> User:
 
 def get(store: Store, user_id: str) -> User | None:
     row = store.read_one("select * from app_user where user_id = $id", {"id": user_id})
-    return _user(row) if row else None
+    return user_of(row) if row else None
 
 
 def by_name(store: Store, name: str) -> User | None:
-    row = store.read_one("select * from app_user where name = $name", {"name": name})
-    return _user(row) if row else None
+    row = store.read_one("select * from app_user where name = $name", {"name": _normal(name)})
+    return user_of(row) if row else None
 
 
 def named(store: Store, name: str) -> User:
@@ -80,39 +93,113 @@ def named(store: Store, name: str) -> User:
 
 
 def everyone(store: Store) -> list[User]:
-    return [_user(row) for row in store.read("select * from app_user order by seq")]
+    """In the order in which they were added."""
+    return [user_of(row) for row in store.read("select * from app_user order by user_id")]
 
 
-def disable(store: Store, user_id: str) -> None:
-    """Ends every session and token at once; picks stay."""
+def set_active(store: Store, user_id: str, active: bool) -> None:
+    """Disabling ends every login, token and link at once; picks stay. Raises Conflict for the last
+    active admin. Enabling gives back the account, not what ended."""
 
     def work(tx: Tx) -> None:
-        now = utc_now()
-        tx.all("update app_user set active = false where user_id = $id", {"id": user_id})
-        tx.all(
-            "update api_token set ended = $now where user_id = $id and ended is null",
-            {"id": user_id, "now": now},
-        )
-        for row in tx.all("select * from app_user where user_id = $id", {"id": user_id}):
-            tx.also_journal("app_user", row)  # a rebuilt database must not let them in again
+        if not active:
+            _keep_an_admin(tx, user_id)
+            _end_secrets(tx, user_id)
+        _change(tx, user_id, active=active)
 
     store.write(work)
 
 
-def issue(store: Store, user_id: str, kind: TokenKind, label: str | None = None) -> str:
-    """A new secret of 256 bits. Only its hash is stored."""
-    secret = secrets.token_urlsafe(32)
-    now, life = utc_now(), LIFETIME[kind]
-    row = {
-        "token_hash": _hash(secret),
-        "user_id": user_id,
-        "kind": kind,
-        "label": label,
-        "created": now,
-        "expires": now + life if life else None,
-    }
-    store.write(lambda tx: tx.insert("api_token", row))
-    return secret
+def set_role(store: Store, user_id: str, role: Role) -> None:
+    """Raises Invalid for an unknown role, Conflict for the last active admin."""
+    _check_role(role)
+
+    def work(tx: Tx) -> None:
+        if role != "admin":
+            _keep_an_admin(tx, user_id)
+        _change(tx, user_id, role=role)
+
+    store.write(work)
+
+
+def set_languages(store: Store, user_id: str, languages: list[str]) -> None:
+    """The languages this person can judge, as codes such as `en`; none named: every one."""
+    if len(languages) > 50 or not all(LANGUAGE.fullmatch(code) for code in languages):
+        raise Invalid("A language is a code such as en, de or zh-CN; at most 50 of them.")
+    store.write(lambda tx: _change(tx, user_id, languages=list(dict.fromkeys(languages))))
+
+
+def set_goal(store: Store, user_id: str, goal: int | None) -> None:
+    """Picks a day that this person aims at; None: the configured goal."""
+    if goal is not None and not 1 <= goal <= LARGEST_GOAL:
+        raise Invalid(f"A daily goal is 1 to {LARGEST_GOAL:,} picks.")
+    store.write(lambda tx: _change(tx, user_id, goal=goal))
+
+
+def password_hash(store: Store, user_id: str) -> str | None:
+    row = store.read_one("select password_hash from app_user where user_id = $id", {"id": user_id})
+    return row["password_hash"] if row else None
+
+
+def set_password(store: Store, user_id: str, hashed: str, keep: str | None) -> None:
+    """Ends the person's logins and links but for the login `keep`. API tokens go on."""
+
+    def work(tx: Tx) -> None:
+        _change(tx, user_id, password_hash=hashed)
+        _end_secrets(tx, user_id, ("login", "link", "invite"), keep)
+
+    store.write(work)
+
+
+def refresh_hash(store: Store, user_id: str, old: str, hashed: str) -> None:
+    """The same password under newer parameters, unless it was changed meanwhile."""
+
+    def work(tx: Tx) -> None:
+        known = tx.one("select password_hash from app_user where user_id = $id", {"id": user_id})
+        if known and known["password_hash"] == old:
+            _change(tx, user_id, password_hash=hashed)
+
+    store.write(work)
+
+
+# --- secrets -----------------------------------------------------------------------------------
+
+
+def issue(
+    store: Store,
+    user_id: str,
+    kind: TokenKind,
+    label: str | None = None,
+    life: timedelta | None = None,
+) -> str:
+    """A new secret of 256 bits, good for `life` or as long as its kind is. Only its hash is stored.
+
+    An invite takes the place of the one before.
+    """
+    secret, life = secrets.token_urlsafe(32), life or LIFETIME[kind]
+
+    def work(tx: Tx) -> str:
+        if kind == "invite":
+            _end_secrets(tx, user_id, ("invite",))
+        _insert_token(tx, secret, user_id, kind, label, life)
+        return secret
+
+    return store.write(work)
+
+
+def end_token(store: Store, user_id: str, token_id: str) -> None:
+    """End one API token of this user. Raises NotFound when there is no such live one."""
+
+    def work(tx: Tx) -> None:
+        ended = tx.all(
+            "update api_token set ended = $now where token_id = $token and user_id = $id "
+            "and kind = 'api' and ended is null returning 1",
+            {"token": token_id, "id": user_id, "now": utc_now()},
+        )
+        if not ended:
+            raise NotFound("There is no such token of yours that still works.")
+
+    store.write(work)
 
 
 def end_tokens(store: Store, user_id: str, label: str) -> None:
@@ -123,28 +210,104 @@ def end_tokens(store: Store, user_id: str, label: str) -> None:
     store.write(lambda tx: tx.all(sql, {"id": user_id, "label": label, "now": utc_now()}))
 
 
+def end_logins(store: Store, user_id: str) -> None:
+    """Sign this user out everywhere; links that could sign in end too, API tokens go on."""
+    store.write(lambda tx: _end_secrets(tx, user_id, ("login", "link", "invite")))
+
+
 def holder(store: Store, secret: str, kind: TokenKind) -> User | None:
     """The active user whose live secret this is."""
     row = store.read_one(LIVE_TOKEN, {"hash": _hash(secret), "kind": kind, "now": utc_now()})
-    return _user(row) if row else None
+    return user_of(row) if row else None
 
 
 def spend(store: Store, secret: str, kind: TokenKind) -> User | None:
     """Like `holder`, and the secret ends with it: of two simultaneous callers one gets the user."""
+    return store.write(lambda tx: _spend(tx, secret, kind))
 
-    def work(tx: Tx) -> User | None:
-        row = tx.one(LIVE_TOKEN, {"hash": _hash(secret), "kind": kind, "now": utc_now()})
-        if row is None:
-            return None  # a secret of another kind must not end here
-        tx.all(
-            "update api_token set ended = $now where token_hash = $hash",
-            {"hash": _hash(secret), "now": utc_now()},
-        )
-        return _user(row)
+
+def accept_invite(store: Store, invite: str, hashed: str) -> tuple[User, str] | None:
+    """Spend an invite, set the password, end what signed in before. Returns the user and a new
+    login; None when the invite is unknown, used or expired, and then nothing has changed."""
+    login = secrets.token_urlsafe(32)
+
+    def work(tx: Tx) -> tuple[User, str] | None:
+        user = _spend(tx, invite, "invite")
+        if user is None:
+            return None
+        _change(tx, user.user_id, password_hash=hashed)
+        _end_secrets(tx, user.user_id, ("login", "link", "invite"))
+        _insert_token(tx, login, user.user_id, "login", None, LIFETIME["login"])
+        return user, login
 
     return store.write(work)
 
 
+# --- inside a transaction ----------------------------------------------------------------------
+
+
+def _change(tx: Tx, user_id: str, **values: Any) -> None:
+    """Raises NotFound. The columns come from code."""
+    row = tx.one("select * from app_user where user_id = $id", {"id": user_id})
+    if row is None:
+        raise NotFound("There is no such user.")
+    row |= values | {"seq": tx.next_seq()}
+    tx.all(UPDATE_USER, {column: row[column] for column in CHANGEABLE} | {"user_id": user_id})
+    tx.also_journal("app_user", row)
+
+
+def _keep_an_admin(tx: Tx, user_id: str) -> None:
+    admins = tx.all("select user_id from app_user where role = 'admin' and active")
+    if [row["user_id"] for row in admins] == [user_id]:
+        raise Conflict("This is the last active admin. Make somebody else an admin first.")
+
+
+def _end_secrets(
+    tx: Tx,
+    user_id: str,
+    kinds: tuple[TokenKind, ...] = ("api", "link", "login", "invite"),
+    keep: str | None = None,
+) -> None:
+    values = {"id": user_id, "kinds": list(kinds), "keep": keep and _hash(keep), "now": utc_now()}
+    tx.all(
+        "update api_token set ended = $now where user_id = $id and ended is null "
+        "and list_contains($kinds, kind) and token_hash is distinct from $keep",
+        values,
+    )
+
+
+def _insert_token(
+    tx: Tx, secret: str, user_id: str, kind: TokenKind, label: str | None, life: timedelta | None
+) -> None:
+    now = utc_now()
+    row = {
+        "token_hash": _hash(secret),
+        "token_id": uuid7(),
+        "user_id": user_id,
+        "label": label,
+        "tail": secret[-TAIL:],
+        "kind": kind,
+        "created": now,
+        "expires": now + life if life else None,
+    }
+    tx.insert("api_token", row)
+
+
+def _spend(tx: Tx, secret: str, kind: TokenKind) -> User | None:
+    row = tx.one(LIVE_TOKEN, {"hash": _hash(secret), "kind": kind, "now": utc_now()})
+    if row is None:
+        return None  # a secret of another kind must not end here
+    sql = "update api_token set ended = $now where token_hash = $hash"
+    tx.all(sql, {"hash": _hash(secret), "now": utc_now()})
+    return user_of(row)
+
+
+CHANGEABLE = ("seq", "role", "active", "password_hash", "languages", "goal")
+UPDATE_USER = """
+update app_user set seq = $seq, role = $role, active = $active, password_hash = $password_hash,
+    languages = $languages, goal = $goal
+where user_id = $user_id
+"""
 LIVE_TOKEN = """
 select u.* from api_token t join app_user u on u.user_id = t.user_id
 where t.token_hash = $hash and t.kind = $kind and t.ended is null and u.active
@@ -152,9 +315,40 @@ where t.token_hash = $hash and t.kind = $kind and t.ended is null and u.active
 """
 
 
+def _check_role(role: str) -> None:
+    if role not in ROLES:
+        raise Invalid(f"Unknown role {role!r}: choose {', '.join(ROLES)}.")
+
+
+def _normal(name: str) -> str:
+    """One spelling of what looks the same: a letter with its accent is one character."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _is_name(name: str) -> bool:
+    """Letters and digits of any script; nothing that is invisible or turns the direction."""
+    kinds = [unicodedata.category(character)[0] for character in name]
+    return (
+        0 < len(name) <= LONGEST_NAME
+        and kinds[0] in "LN"
+        and all(
+            kind in "LMN" or character in " ._@+-"
+            for kind, character in zip(kinds, name, strict=True)
+        )
+    )
+
+
 def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def _user(row: dict[str, Any]) -> User:
-    return User(row["user_id"], row["name"], row["role"], row["source"], row["active"])
+def user_of(row: dict[str, Any]) -> User:
+    return User(
+        row["user_id"],
+        row["name"],
+        row["role"],
+        row["source"],
+        row["active"],
+        tuple(row["languages"] or ()),
+        row["goal"],
+    )

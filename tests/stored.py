@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import uuid
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any
 
 from store import judgments, pairs, policies, prompts, users
 from store.database import Store
 from store.importing import NewPreference, add_preferences
 from store.judgments import NewJudgment
+from store.pairs import Lease
 from store.prompts import NewPrompt
 from store.rows import Completion, Role, Source, User, Verdict
 
 LEASE = timedelta(minutes=10)
+EVERYTHING = ("everything",)  # the pool that is there from the start
 
 
 def add_policy(store: Store, policy_id: str = "policy-000000", *, promote: bool = True) -> str:
@@ -40,6 +42,12 @@ def add_prompt(store: Store, text: str) -> str:
     return row["prompt_id"]
 
 
+def completion(
+    text: str, seed: int = 1, policy: str = "policy-000000", end: str = "stop"
+) -> Completion:
+    return Completion(text, [1, 2, 3], -4.5, 3, end, policy, seed, {"temperature": 1.0})
+
+
 def add_pair(
     store: Store,
     prompt: str = "What is dew?",
@@ -47,23 +55,33 @@ def add_pair(
     b: str = "Cold water on grass.",
     policy: str = "policy-000000",
     ends: tuple[str, str] = ("stop", "stop"),
+    **more: Any,
 ) -> str:
-    def side(text: str, seed: int) -> Completion:
-        end = ends[seed - 1]
-        return Completion(text, [1, 2, 3], -4.5, 3, end, policy, seed, {"temperature": 1.0})
+    sides = (completion(text, n + 1, policy, ends[n]) for n, text in enumerate((a, b)))
+    return pairs.add(store, add_prompt(store, prompt), [7, 8], *sides, **more)
 
-    return pairs.add(store, add_prompt(store, prompt), [7, 8], side(a, 1), side(b, 2))
+
+def add_four(store: Store, prompt: str = "What is dew?", **more: Any) -> str:
+    """A set of four with the texts A, B, C and D."""
+    sides = (completion(text, n + 1) for n, text in enumerate("ABCD"))
+    return pairs.add(store, add_prompt(store, prompt), [7, 8], *sides, **more)
 
 
 def add_user(store: Store, name: str, role: Role = "annotator", source: Source = "human") -> User:
     return users.add(store, name, role, source)
 
 
-def show(
-    store: Store, user: User, left: Literal["a", "b"] = "a", lease: timedelta = LEASE
-) -> str | None:
-    """The next pair for this annotator, leased as the desk leases it."""
-    return pairs.lease_next(store, user.user_id, left, lease)
+def lease(
+    store: Store, user: User, order: str = "ab", life: timedelta = LEASE, pools: Any = EVERYTHING
+) -> Lease | None:
+    """What the desk would show this annotator; a new pair in this order of its sides."""
+    return pairs.lease_next(store, user.user_id, lambda n: (order + "cd")[:n], life, pools)
+
+
+def show(store: Store, user: User, order: str = "ab", life: timedelta = LEASE) -> str | None:
+    """The id of the pair that this annotator has on screen, or gets."""
+    shown = lease(store, user, order, life)
+    return shown.pair_id if shown else None
 
 
 def judge(store: Store, user: User, pair_id: str, verdict: Verdict = "left", **more: Any) -> str:

@@ -68,9 +68,11 @@ def pick(store: Store, count: int) -> None:
     for prompt in prompts.search(store, None, count):
         a, b = (Completion(f"{side} {prompt.prompt_id}", policy_id=BASE_POLICY) for side in "ab")
         pairs.add(store, prompt.prompt_id, [], a, b)
-        pair_id = pairs.lease_next(store, user.user_id, "a", timedelta(minutes=5))
-        assert pair_id is not None
-        judgments.judge(store, user, NewJudgment(str(uuid.uuid4()), pair_id, "left"))
+        leased = pairs.lease_next(
+            store, user.user_id, lambda n: "ab"[:n], timedelta(minutes=5), ["everything"]
+        )
+        assert leased is not None
+        judgments.judge(store, user, NewJudgment(str(uuid.uuid4()), leased.pair_id, "left"))
 
 
 def add_base(store: Store, decided: bool = True) -> None:

@@ -83,3 +83,10 @@ def test_a_backup_takes_no_folder_that_is_there(store: Store, tmp_path: Path) ->
         backup(store, tmp_path)
     with pytest.raises(Invalid, match="inside the data directory"):
         backup(store, store.data_dir / "copy")
+
+
+def test_only_its_owner_can_read_a_data_directory(tmp_path: Path) -> None:
+    """Database, journal and copies hold the hashes of passwords."""
+    with Store.open(tmp_path / "data") as store:
+        backup(store, tmp_path / "copy")
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("data", "copy")] == [0o700] * 2

@@ -187,14 +187,15 @@ def test_picks_since_the_round_start_again_with_it(store: Store) -> None:
 def test_own_statistics_are_of_one_annotator_and_of_today(store: Store) -> None:
     add_policy(store)
     ann, bob = add_user(store, "ann"), add_user(store, "bob")
-    assert statistics.own(store, ann.user_id) == statistics.OwnStatistics(0, 0, None)
+    assert statistics.own(store, ann.user_id) == statistics.OwnStatistics(0, 0, None, 0)
     add_picks(store, bob, 1)
     for ms in (2000, 4000, 9000):
         add_pair(store, f"Question of {ms} ms?")
         pick(store, ann, ms_spent=ms)
-    assert statistics.own(store, ann.user_id) == statistics.OwnStatistics(3, 3, 4.0)
+    assert statistics.own(store, ann.user_id) == statistics.OwnStatistics(3, 3, 4.0, 1)
     tomorrow = utc_now() + timedelta(days=1)
-    assert statistics.own(store, ann.user_id, tomorrow) == statistics.OwnStatistics(0, 3, None)
+    own = statistics.own(store, ann.user_id, now=tomorrow)
+    assert own == statistics.OwnStatistics(0, 3, None, 1)
 
 
 def test_the_median_time_is_that_of_people(store: Store) -> None:

@@ -21,6 +21,7 @@ from tests.stored import (
     add_user,
     count,
     judge,
+    lease,
     pick,
     show,
 )
@@ -34,19 +35,27 @@ def _champion(store: Store) -> None:
 
 
 def held(store: Store, user_id: str) -> str | None:
-    lease = pairs.held_by(store, user_id)
-    return lease.pair_id if lease else None
+    seen = pairs.held_by(store, user_id)
+    return seen.pair_id if seen else None
 
 
 def test_no_pair_is_on_two_screens(store: Store) -> None:
     for number in range(20):
         add_pair(store, f"Question {number}?")
-    people = [add_user(store, f"user-{number}") for number in range(8)]
+    people = [add_user(store, f"user-{number}") for number in range(24)]
+    with ThreadPoolExecutor(16) as pool:
+        given = Counter(pool.map(lambda user: show(store, user), people))
+    assert given.pop(None) == 4, "nobody waits while a pair is free"
+    assert len(given) == 20 and set(given.values()) == {1}
+
+
+def test_two_tabs_of_one_annotator_show_one_pair(store: Store) -> None:
+    ann = add_user(store, "ann")
+    for number in range(4):
+        add_pair(store, f"Question {number}?")
     with ThreadPoolExecutor(8) as pool:
-        leased = list(pool.map(lambda user: [show(store, user) for _ in range(3)], people))
-    given = Counter(pair_id for own in leased for pair_id in own if pair_id)
-    assert len(given) == 20, "every pair is given out"
-    assert set(given.values()) == {1}
+        shown = set(pool.map(lambda _: show(store, ann), range(8)))
+    assert len(shown) == 1 and None not in shown
 
 
 def test_leases_and_picks_of_many_annotators_never_overlap(store: Store) -> None:
@@ -72,7 +81,7 @@ def test_leases_and_picks_of_many_annotators_never_overlap(store: Store) -> None
 def test_an_expired_lease_gives_the_pair_to_somebody_else(store: Store) -> None:
     ann, bob = add_user(store, "ann"), add_user(store, "bob")
     pair_id = add_pair(store)
-    assert show(store, ann, lease=timedelta(seconds=0.2)) == pair_id
+    assert show(store, ann, life=timedelta(seconds=0.2)) == pair_id
     assert show(store, bob) is None
     deadline = time.monotonic() + 5
     while (got := show(store, bob)) is None:
@@ -83,42 +92,42 @@ def test_an_expired_lease_gives_the_pair_to_somebody_else(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("left", "verdict", "preferred"),
+    ("order", "verdict", "preferred"),
     [
-        ("a", "left", "a"),
-        ("b", "left", "b"),
-        ("a", "right", "b"),
-        ("b", "right", "a"),
-        ("b", "tie", None),
-        ("a", "both_bad", None),
-        ("a", "flag", None),
+        ("ab", "left", "a"),
+        ("ba", "left", "b"),
+        ("ab", "right", "b"),
+        ("ba", "right", "a"),
+        ("ba", "tie", None),
+        ("ab", "both_bad", None),
+        ("ab", "flag", None),
     ],
 )
 def test_the_verdict_names_the_side_on_screen(
-    store: Store, left: str, verdict: str, preferred: str | None
+    store: Store, order: str, verdict: str, preferred: str | None
 ) -> None:
     ann = add_user(store, "ann")
     pair_id = add_pair(store)
-    show(store, ann, left)  # type: ignore[arg-type]
-    lease = pairs.held_by(store, ann.user_id)
-    assert lease is not None and lease.left_side == left
+    show(store, ann, order)
+    seen = pairs.held_by(store, ann.user_id)
+    assert seen is not None and seen.order == order
     judge(store, ann, pair_id, verdict)  # type: ignore[arg-type]
     row = store.read_one("select preferred, left_side from judgment")
-    assert row == {"preferred": preferred, "left_side": left}
+    assert row == {"preferred": preferred, "left_side": order[0]}
 
 
 def test_the_side_is_drawn_once_per_annotator_and_pair(store: Store) -> None:
     """A second draw would turn the pick of a tab that was left open into its opposite."""
     ann, bob = add_user(store, "ann"), add_user(store, "bob")
     pair_id = add_pair(store)
-    show(store, ann, "a", PAST)
-    assert show(store, ann, "b") == pair_id
-    lease = pairs.held_by(store, ann.user_id)
-    assert lease is not None and lease.left_side == "a"
+    show(store, ann, "ab", PAST)
+    assert show(store, ann, "ba") == pair_id
+    seen = pairs.held_by(store, ann.user_id)
+    assert seen is not None and seen.order == "ab"
     judge(store, ann, pair_id, "skip")
-    show(store, bob, "b")
-    lease = pairs.held_by(store, bob.user_id)
-    assert lease is not None and lease.left_side == "b", "another annotator has a draw of their own"
+    show(store, bob, "ba")
+    seen = pairs.held_by(store, bob.user_id)
+    assert seen is not None and seen.order == "ba", "another annotator has a draw of their own"
 
 
 def test_what_is_on_screen_stays_until_it_is_judged(store: Store) -> None:
@@ -126,10 +135,10 @@ def test_what_is_on_screen_stays_until_it_is_judged(store: Store) -> None:
     pair_id = add_pair(store, "What is dew?", "Water.", "Cold water.")
     assert pairs.held_by(store, ann.user_id) is None
     show(store, ann)
-    lease = pairs.held_by(store, ann.user_id)
-    assert lease is not None
-    assert (lease.pair_id, lease.a_text, lease.b_text) == (pair_id, "Water.", "Cold water.")
-    assert lease.messages == [{"role": "user", "content": "What is dew?"}]
+    seen = pairs.held_by(store, ann.user_id)
+    assert seen is not None and seen == lease(store, ann)
+    assert (seen.pair_id, seen.texts) == (pair_id, ("Water.", "Cold water."))
+    assert seen.messages == [{"role": "user", "content": "What is dew?"}]
     judge(store, ann, pair_id)
     assert pairs.held_by(store, ann.user_id) is None
 
@@ -154,7 +163,7 @@ def test_a_judged_pair_is_shown_to_nobody(store: Store) -> None:
 def test_undo_gives_the_pair_back_to_its_author_only(store: Store) -> None:
     ann, bob = add_user(store, "ann"), add_user(store, "bob")
     pair_id = add_pair(store)
-    show(store, ann, "b")
+    show(store, ann, "ba")
     judgment_id = judge(store, ann, pair_id)
     assert judgments.retract(store, ann, judgment_id, LEASE) == pair_id
     assert held(store, ann.user_id) == pair_id
@@ -171,11 +180,10 @@ def test_undo_twice_walks_back(store: Store) -> None:
     pick(store, ann)
     pick(store, ann)
     for expected in (second, first):
-        newest = judgments.newest_of(store, ann.user_id)
-        assert newest is not None
-        assert judgments.retract(store, ann, newest, LEASE) == expected
+        undone = judgments.undo(store, ann, LEASE)
+        assert undone is not None and undone.pair_id == expected
         assert held(store, ann.user_id) == expected
-    assert judgments.newest_of(store, ann.user_id) is None
+    assert judgments.undo(store, ann, LEASE) is None
     judge(store, ann, first)
     assert held(store, ann.user_id) == second, "then the later one again"
 
@@ -212,10 +220,21 @@ def test_pairs_of_the_old_champion_are_not_served(store: Store) -> None:
     assert pairs.ready(store) == 0
     assert show(store, bob) is None
     assert held(store, ann.user_id) == on_screen, "what is on screen may be judged"
+    add_pair(store, "Sampled before, stored after?")
+    assert show(store, bob) is None
     new = add_pair(store, "New?", policy="policy-000001")
     assert show(store, bob) == new
     policies.decide(store, "policy-000000", "rollback", "worse")
-    assert pairs.ready(store) == 1, "after a rollback the old pairs are right again"
+    assert pairs.ready(store) == 2, "after a rollback the old pairs are right again"
+
+
+def test_who_waits_gets_a_new_pair_at_once(store: Store) -> None:
+    ann, bob = add_user(store, "ann"), add_user(store, "bob")
+    assert show(store, ann) is None
+    pair_id = add_pair(store)
+    assert (show(store, ann), show(store, bob)) == (pair_id, None)
+    judge(store, ann, pair_id, "skip")
+    assert show(store, bob) == pair_id
 
 
 def test_ready_counts_free_pairs_of_the_champion(store: Store) -> None:
@@ -225,13 +244,17 @@ def test_ready_counts_free_pairs_of_the_champion(store: Store) -> None:
     assert pairs.ready(store) == 5
     show(store, ann)
     assert pairs.ready(store) == 4
-    add_picks(store, ann, 1)
+    pick(store, ann)
     assert pairs.ready(store) == 4
     pick(store, ann, "skip")
-    assert pairs.ready(store) == 3
+    assert pairs.ready(store) == 3, "ann would not get it"
 
 
 def test_pairs_are_served_in_the_order_they_were_sampled(store: Store) -> None:
     ann = add_user(store, "ann")
     made = [add_pair(store, f"Question {number}?") for number in range(4)]
-    assert [show(store, ann) for _ in made] == made
+    shown = [show(store, ann)]
+    for _ in made[1:]:
+        judge(store, ann, str(shown[-1]), "tie")
+        shown.append(show(store, ann))
+    assert shown == made

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 
+import duckdb
 import pytest
 
-from store import users
+from store import people, users
 from store.database import Store
+from store.opening import MIGRATIONS, migrate
 from store.rows import Conflict, Invalid, NotFound, Role, utc_now
 from tests.stored import add_user, count
 
@@ -53,7 +59,7 @@ def test_a_disabled_user_is_out_at_once(store: Store) -> None:
     ann, bob = add_user(store, "ann"), add_user(store, "bob")
     secrets = {kind: users.issue(store, ann.user_id, kind) for kind in ("api", "link", "login")}
     of_bob = users.issue(store, bob.user_id, "api")
-    users.disable(store, ann.user_id)
+    users.set_active(store, ann.user_id, False)
     for kind, secret in secrets.items():
         assert users.holder(store, secret, kind) is None
         assert users.spend(store, secret, kind) is None
@@ -111,7 +117,9 @@ def test_many_threads_may_ensure_one_user(store: Store) -> None:
     assert count(store, "app_user") == 1
 
 
-@pytest.mark.parametrize("name", ["", " ann", "a" * 65, "ann\n", "<b>", "änne", "a/b", "-ann"])
+@pytest.mark.parametrize(
+    "name", ["", " ann", "a" * 65, "ann\n", "<b>", "a\u202eb", "a/b", "-ann", "a\u200bb"]
+)
 def test_bad_names_are_refused(store: Store, name: str) -> None:
     with pytest.raises(Invalid, match="1 to 64"):
         add_user(store, name)
@@ -120,6 +128,12 @@ def test_bad_names_are_refused(store: Store, name: str) -> None:
 def test_an_unknown_role_is_refused(store: Store) -> None:
     with pytest.raises(Invalid, match="annotator, researcher, admin"):
         add_user(store, "ann", "owner")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["王小明", "Änne Müller", "हिन्दी", "ann@example.org"])
+def test_names_of_any_script_are_fine(store: Store, name: str) -> None:
+    add_user(store, unicodedata.normalize("NFD", name))
+    assert users.named(store, name).name == unicodedata.normalize("NFC", name)
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones(store: Store) -> None:
@@ -137,3 +151,49 @@ def test_each_role_may_do_what_the_roles_before_it_may(store: Store, role: Role,
     user = add_user(store, "ann", role)
     roles: tuple[Role, ...] = ("annotator", "researcher", "admin")
     assert "".join(known[0] for known in roles if user.may(known)) == may
+
+
+def test_a_change_is_journaled_and_the_newest_one_counts(tmp_path: Path) -> None:
+    """As after a crash that lost the end of the database, and after one that lost the journal's."""
+    data_dir = tmp_path / "data"
+    with Store.open(data_dir) as store:
+        ann = add_user(store, "ann")
+        users.set_role(store, ann.user_id, "researcher")
+    older = {file.name: file.read_bytes() for file in data_dir.glob("*") if file.is_file()}
+    with Store.open(data_dir) as store:
+        users.set_active(store, ann.user_id, False)
+        users.set_goal(store, ann.user_id, 90)
+        users.set_active(store, ann.user_id, True)
+        users.set_role(store, ann.user_id, "annotator")
+        newest = users.named(store, "ann")
+    for lost in ("prefloop.duckdb", "journal.jsonl"):
+        kept = {name: (data_dir / name).read_bytes() for name in older}
+        (data_dir / lost).write_bytes(older[lost])
+        with Store.open(data_dir) as store:
+            assert users.named(store, "ann") == newest
+            assert store.read("select count(*) as n from app_user") == [{"n": 1}]
+        for name, content in kept.items():
+            (data_dir / name).write_bytes(content)
+
+
+def test_secrets_of_an_earlier_schema_go_on(tmp_path: Path) -> None:
+    with duckdb.connect(str(tmp_path / "prefloop.duckdb")) as root:
+        first = tmp_path / "first"
+        first.mkdir()
+        shutil.copy(MIGRATIONS / "0001_facts.sql", first)
+        migrate(root, first)
+        digest = hashlib.sha256(b"secret").hexdigest()
+        root.execute(
+            "insert into app_user values ('u1', 1, 'ann', 'admin', 'human', true, ?)", [utc_now()]
+        )
+        root.execute(
+            "insert into api_token values (?, 'u1', 'laptop', 'api', ?, null, null)",
+            [digest, utc_now()],
+        )
+    with Store.open(tmp_path) as store:
+        ann = users.holder(store, "secret", "api")
+        assert ann is not None and (ann.name, ann.languages, ann.goal) == ("ann", (), None)
+        [token] = people.api_tokens(store, ann.user_id)
+        assert (token.label, token.tail) == ("laptop", None)
+        users.end_token(store, ann.user_id, token.token_id)
+        assert users.holder(store, "secret", "api") is None

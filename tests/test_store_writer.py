@@ -96,7 +96,8 @@ def test_nothing_of_a_job_that_raises_is_stored(store: Store) -> None:
     with pytest.raises(Conflict, match="changed my mind"):
         store.write(work)
     assert count(store, "app_user") == 0
-    assert list(read_journal(store.data_dir / "journal.jsonl")) == []
+    journal = read_journal(store.data_dir / "journal.jsonl")
+    assert "app_user" not in {table for table, _ in journal}
 
 
 def test_what_the_journal_cannot_carry_is_not_committed(store: Store) -> None:
@@ -164,7 +165,7 @@ def test_two_annotators_cannot_judge_one_pair(store: Store) -> None:
     add_policy(store)
     ann, bob = add_user(store, "ann"), add_user(store, "bob")
     pair_id = add_pair(store)
-    show(store, ann, lease=timedelta(hours=-1))
+    show(store, ann, life=timedelta(hours=-1))
     assert show(store, bob) == pair_id
     judge(store, bob, pair_id)
     with pytest.raises(Conflict, match="judged already"):

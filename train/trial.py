@@ -53,7 +53,7 @@ class Trial:
         """Prompts that the champion can answer, with its answers; the others are passed over."""
         asked: list[list[Message]] = []
         answers: list[Completion] = []
-        for prompt in prompts.least_sampled(self.store, policy_id, 4 * self.probes):
+        for prompt in prompts.least_sampled(self.store, policy_id, None, 4 * self.probes):
             still_wanted()
             try:
                 answers.append(self._answer(policy_id, prompt.messages, len(answers)))
