@@ -14,8 +14,10 @@ import pytest
 
 from annotate.api_client import ApiClient, Unreachable
 from store.rows import Conflict, Invalid, Message, NotFound, PrefloopError
+from tests.vllm_stand_in import END, event, piece
 from train.policy.client import (
     AdapterRefused,
+    Delta,
     GenerationFailed,
     PolicyClient,
     PromptRefused,
@@ -182,6 +184,85 @@ def test_an_answer_that_breaks_off(client: PolicyClient, server: Server) -> None
         sample(client, n=1)
 
 
+# --- streams --------------------------------------------------------------------------------------
+
+
+def stream(client: PolicyClient) -> Any:
+    sampling = Sampling(temperature=0.7, top_p=0.9, max_tokens=64)
+    return client.stream("policy-000003", ASKED, n=2, seed=40, sampling=sampling)
+
+
+def lines(*events: Any) -> bytes:
+    return "".join(f"{line}\n\n" for line in (*map(event, events), END)).encode()
+
+
+def both(*words: str, finish: str | None = None) -> dict[str, Any]:
+    return {"choices": [piece(index, word, finish) for index, word in enumerate(words)]}
+
+
+def test_a_stream_ends_with_what_sample_returns(client: PolicyClient, server: Server) -> None:
+    start = {"prompt_token_ids": [1, 2], "choices": []}
+    server.answer(lines(start, both("A\u2028b", "C"), both(" d", " e", finish="stop")))
+    *deltas, sampled = stream(client)
+    assert deltas == [Delta(0, "A\u2028b"), Delta(1, "C"), Delta(0, " d"), Delta(1, " e")]
+    ((_, body),) = server.asked
+    assert body["stream"] is True and body["n"] == 2 and body["return_token_ids"] is True
+    whole = [
+        choice(
+            index,
+            message={"content": text},
+            token_ids=[index + 1] * 2,
+            logprobs={"content": [{"logprob": -0.5}] * 2},
+        )
+        for index, text in enumerate(("A\u2028b d", "C e"))
+    ]
+    server.answer({"prompt_token_ids": [1, 2], "choices": whole})
+    assert sampled == sample(client)
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (lines({"error": {"message": "engine is dead"}}), "stopped: engine is dead"),
+        (lines(both("A", "B"), {"error": {"message": "dead"}}), "stopped: dead"),
+        (lines(both("A", "B")), "A completion ended early (None)."),
+        (lines(both("A", "B", finish="abort")), "A completion ended early (abort)."),
+        (lines({"choices": [piece(0, "A", "stop")]}), "A completion ended early (None)."),
+        (lines({"choices": [piece(2, "A", "stop")]}), "answer cannot be read"),
+        (
+            lines({"choices": [piece(i, "A", "stop", float("nan")) for i in (0, 1)]}),
+            "without finite log-probabilities",
+        ),
+        (b"data: {broken\n\n", "answer cannot be read"),
+        (b"<html>proxy</html>", "A completion ended early"),
+        (lines(), "A completion ended early"),
+    ],
+)
+def test_a_stream_that_is_not_whole(
+    client: PolicyClient, server: Server, body: bytes, sentence: str
+) -> None:
+    server.answer(body)
+    with pytest.raises(GenerationFailed) as caught:
+        list(stream(client))
+    assert sentence in str(caught.value)
+
+
+def test_a_stream_that_breaks_off(client: PolicyClient, server: Server) -> None:
+    server.answer(lines(both("A", "B", finish="stop")))
+    server.cut = True
+    with pytest.raises(GenerationFailed, match="does not answer"):
+        list(stream(client))
+
+
+@pytest.mark.parametrize(("status", "kind"), [(400, PromptRefused), (500, GenerationFailed)])
+def test_a_stream_that_does_not_begin(
+    client: PolicyClient, server: Server, status: int, kind: type[GenerationFailed]
+) -> None:
+    server.answer({"error": {"message": "too long"}}, status)
+    with pytest.raises(kind, match="too long"):
+        list(stream(client))
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -196,6 +277,8 @@ def test_nobody_there(tmp_path: Path) -> None:
         assert not client.healthy()
         with pytest.raises(GenerationFailed, match="does not answer"):
             sample(client)
+        with pytest.raises(GenerationFailed, match="does not answer"):
+            list(stream(client))
         with pytest.raises(GenerationFailed, match="does not answer"):
             client.adapters()
         with pytest.raises(GenerationFailed, match="did not answer while loading policy-000001"):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Answer = tuple[int, dict[str, Any]]
+END = "data: [DONE]"
 
 
 class StandIn:
@@ -18,8 +20,12 @@ class StandIn:
     def __init__(self) -> None:
         self.adapters: dict[str, str] = {}
         self.log: list[tuple[str, str]] = []  # (load or unload, name)
+        self.asked: list[dict[str, Any]] = []  # bodies of completion requests
         self.hang_up_on_load = 0  # this many loads end without an answer
         self.answers: Callable[[dict[str, Any]], Answer] = lambda body: (200, completion(body))
+        # Lines of a streamed answer; one that is None is a hang-up.
+        self.streams: Callable[[dict[str, Any]], Iterable[str | None]] = streamed
+        self.gone = threading.Event()  # a reader of a stream went away
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
 
@@ -40,6 +46,7 @@ class StandIn:
         if path == "/v1/chat/completions":
             if body["model"] not in self.adapters:
                 return 404, {"error": {"message": f"The model {body['model']} does not exist."}}
+            self.asked.append(body)
             return self.answers(body)
         return 200, {}
 
@@ -59,6 +66,32 @@ def completion(body: dict[str, Any], text: str = "Bees dance to tell where food 
     return {"choices": choices, "prompt_token_ids": [7]}
 
 
+def streamed(body: dict[str, Any]) -> Iterator[str]:
+    """The whole answers of `completion`, word by word, one choice after the other as vLLM does."""
+    whole = completion(body)
+    words = [re.findall(r"\S+\s*", choice["message"]["content"]) for choice in whole["choices"]]
+    yield event({"prompt_token_ids": whole["prompt_token_ids"], "choices": []})
+    for step, row in enumerate(zip(*words, strict=True)):
+        last = step == len(words[0]) - 1
+        for index, word in enumerate(row):
+            yield event({"choices": [piece(index, word, "stop" if last else None)]})
+    yield END
+
+
+def piece(index: int, text: str, finish: str | None = None, logprob: float = -0.5) -> Any:
+    return {
+        "index": index,
+        "delta": {"content": text},
+        "finish_reason": finish,
+        "token_ids": [index + 1],
+        "logprobs": {"content": [{"logprob": logprob}]},
+    }
+
+
+def event(value: Any) -> str:
+    return "data: " + json.dumps(value, ensure_ascii=False)
+
+
 @contextmanager
 def stand_in() -> Iterator[StandIn]:
     made = StandIn()
@@ -74,19 +107,42 @@ def stand_in() -> Iterator[StandIn]:
 
 def _handler(owner: StandIn) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # for streams in chunks
+
         def do_GET(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
             sent = self.rfile.read(length)
-            answer = owner.handle(self.path, json.loads(sent) if sent else {})
+            asked = json.loads(sent) if sent else {}
+            answer = owner.handle(self.path, asked)
             self.close_connection = True
+            if asked.get("stream") and answer and answer[0] == 200:
+                self.stream(owner.streams(asked))
+                return
             if answer is None:
                 return
             status, body = answer
             data = json.dumps(body).encode()
             self.send_response(status)
+            self.send_header("Connection", "close")
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
+
+        def stream(self, lines: Iterable[str | None]) -> None:
+            self.send_response(200)
+            self.send_header("Connection", "close")
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            try:
+                for line in lines:
+                    if line is None:
+                        return
+                    data = f"{line}\n\n".encode()
+                    self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+                    self.wfile.flush()
+                self.wfile.write(b"0\r\n\r\n")
+            except (BrokenPipeError, ConnectionResetError):
+                owner.gone.set()
 
         do_POST = do_GET  # noqa: N815 - the name that the base class calls
 

@@ -7,8 +7,9 @@ policy-000000 is the base.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ import httpx
 
 from store.rows import Completion, Message, PrefloopError
 
+COMPLETIONS = "/v1/chat/completions"
 FINISHED = ("stop", "length")  # anything else is an answer that was cut off
 
 
@@ -35,6 +37,14 @@ class Sampling:
 class Sampled:
     prompt_token_ids: list[int] = field(default_factory=list)
     completions: list[Completion] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A piece of one completion while it is written."""
+
+    index: int
+    text: str
 
 
 class GenerationFailed(PrefloopError):
@@ -118,21 +128,36 @@ class PolicyClient:
         Raises GenerationFailed unless each is whole and its log-probabilities are finite,
         PromptRefused when this prompt cannot be answered at all.
         """
-        body: dict[str, Any] = sampling.as_dict() | {
-            "model": policy_id,
-            "messages": list(messages),
-            "n": n,
-            "seed": seed,
-            "logprobs": True,
-            "return_token_ids": True,
-        }
+        body = _request(policy_id, messages, n, seed, sampling)
         with _readable():
-            answer = self._ask("POST", "/v1/chat/completions", body)
-            choices = sorted(answer["choices"], key=lambda choice: choice["index"])
-            completions = [_completion(choice, policy_id, seed, sampling) for choice in choices]
-            if len(completions) != n:
-                raise GenerationFailed(f"vLLM returned {len(completions)} of {n} completions.")
-            return Sampled(answer.get("prompt_token_ids") or [], completions)
+            answer = self._ask("POST", COMPLETIONS, body)
+            return _sampled(answer, policy_id, n, seed, sampling)
+
+    def stream(
+        self, policy_id: str, messages: Sequence[Message], *, n: int, seed: int, sampling: Sampling
+    ) -> Generator[Delta | Sampled, None, None]:
+        """`sample`, piece by piece; the last that comes is the whole, the same as `sample` returns.
+
+        Raises as `sample` does, possibly after some pieces. Closing the iterator ends the request.
+        """
+        body = _request(policy_id, messages, n, seed, sampling) | {"stream": True}
+        choices = [_empty_choice(index) for index in range(n)]
+        whole: dict[str, Any] = {"choices": choices}
+        try:
+            with self._http.stream("POST", COMPLETIONS, json=body) as answer, _readable():
+                if answer.status_code != 200:
+                    answer.read()
+                    raise _refusal(answer)
+                for event in _events(answer.iter_bytes()):
+                    whole["prompt_token_ids"] = whole.get("prompt_token_ids") or event.get(
+                        "prompt_token_ids"
+                    )
+                    for part in event["choices"]:
+                        if text := _grow(choices[part["index"]], part):
+                            yield Delta(part["index"], text)
+                yield _sampled(whole, policy_id, n, seed, sampling)
+        except httpx.HTTPError as error:
+            raise _silence(error) from error
 
     def probe(self, policy_id: str) -> None:
         """One token with its log-probability: the engine computes. Raises GenerationFailed."""
@@ -143,15 +168,9 @@ class PolicyClient:
         try:
             answer = self._http.request(method, path, json=body)
         except httpx.HTTPError as error:
-            raise GenerationFailed(
-                f"The policy server does not answer ({type(error).__name__})."
-            ) from error
-        if answer.status_code in (400, 422):
-            raise PromptRefused(f"The policy server cannot answer this: {_message(answer)}")
+            raise _silence(error) from error
         if answer.status_code != 200:
-            raise GenerationFailed(
-                f"The policy server answered {answer.status_code}: {_message(answer)}"
-            )
+            raise _refusal(answer)
         return answer.json()
 
 
@@ -163,6 +182,81 @@ def _readable() -> Iterator[None]:
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise GenerationFailed(f"The policy server's answer cannot be read ({reason}).") from error
+
+
+def _silence(error: httpx.HTTPError) -> GenerationFailed:
+    return GenerationFailed(f"The policy server does not answer ({type(error).__name__}).")
+
+
+def _refusal(answer: httpx.Response) -> GenerationFailed:
+    if answer.status_code in (400, 422):
+        return PromptRefused(f"The policy server cannot answer this: {_message(answer)}")
+    return GenerationFailed(f"The policy server answered {answer.status_code}: {_message(answer)}")
+
+
+def _request(
+    policy_id: str, messages: Sequence[Message], n: int, seed: int, sampling: Sampling
+) -> dict[str, Any]:
+    return sampling.as_dict() | {
+        "model": policy_id,
+        "messages": list(messages),
+        "n": n,
+        "seed": seed,
+        "logprobs": True,
+        "return_token_ids": True,
+    }
+
+
+def _events(parts: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """What a streamed answer says. A fault is an event too; the status is 200 by then, and the
+    stream still ends in order."""
+    for line in _lines(parts):
+        if not line.startswith(b"data: ") or line == b"data: [DONE]":
+            continue
+        event = json.loads(line.removeprefix(b"data: "))
+        if "error" in event:
+            raise GenerationFailed(f"The policy server stopped: {event['error'].get('message')}")
+        yield event
+
+
+def _lines(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Only a line feed ends one: a text may hold other separators, which httpx would split at."""
+    rest = b""
+    for part in parts:
+        *whole, rest = (rest + part).split(b"\n")
+        for line in whole:
+            yield line.rstrip(b"\r")
+
+
+def _empty_choice(index: int) -> dict[str, Any]:
+    return {
+        "index": index,
+        "finish_reason": None,
+        "message": {"content": ""},
+        "token_ids": [],
+        "logprobs": {"content": []},
+    }
+
+
+def _grow(choice: dict[str, Any], part: dict[str, Any]) -> str:
+    """Add one piece to what came of this completion before; returns its text."""
+    text: str = (part.get("delta") or {}).get("content") or ""
+    choice["message"]["content"] += text
+    choice["token_ids"] += part.get("token_ids") or []
+    choice["logprobs"]["content"] += (part.get("logprobs") or {}).get("content") or []
+    choice["finish_reason"] = part.get("finish_reason") or choice["finish_reason"]
+    return text
+
+
+def _sampled(
+    answer: dict[str, Any], policy_id: str, n: int, seed: int, sampling: Sampling
+) -> Sampled:
+    """Raises GenerationFailed unless all n completions are whole."""
+    choices = sorted(answer["choices"], key=lambda choice: choice["index"])
+    completions = [_completion(choice, policy_id, seed, sampling) for choice in choices]
+    if len(completions) != n:
+        raise GenerationFailed(f"vLLM returned {len(completions)} of {n} completions.")
+    return Sampled(answer.get("prompt_token_ids") or [], completions)
 
 
 def _completion(
