@@ -24,7 +24,7 @@ from annotate.accounts import Accounts
 from annotate.api_client import ApiClient
 from annotate.app_file import ADMIN, announced, running_app
 from annotate.commands import ConfigOption, DataDirOption, add_commands
-from annotate.desk import Desk
+from annotate.desk import Desk, DeskConfig
 from annotate.research import Research
 from annotate.sampler import Sampler, SamplerConfig
 from annotate.web_server import bind, host_names, session_key, web_server
@@ -68,6 +68,7 @@ class Config:
     app: AppConfig
     policy: PolicyConfig
     sampler: SamplerConfig
+    desk: DeskConfig
     train: TrainConfig
     loop: LoopConfig
     gate: GateConfig
@@ -115,14 +116,15 @@ def running(config: Config, *, policy: bool, automatic: bool) -> Iterator[Runnin
         registry = PolicyRegistry(store, server)
         registry.prepare()
         seed_prompts(store)
-        sampler = Sampler(store, server.client, config.sampler)
+        sampler = Sampler(store, server.client, config.sampler, config.desk.overlap)
         owned.callback(sampler.stop)
         trainer = Trainer(store, base, config.train, config.policy)
         when = config.loop if automatic else replace(config.loop, every_picks=0, every_minutes=0)
         trial = Trial(store, registry, config.gate, sampler.sampling, config.loop.probes)
         loop = TrainLoop(store, registry, trainer, trial, when, sampler.wake)
         owned.callback(loop.stop)
-        desk, research = Desk(store, sampler, server), Research(store, registry, loop)
+        desk = Desk(store, sampler, server, config.desk)
+        research = Research(store, registry, loop)
         accounts = Accounts(store)
         site = create_app(
             desk=desk,
@@ -254,7 +256,8 @@ def doctor(
 def log_to(data_dir: Path, *, console: bool) -> None:
     """Everything to logs/app.log; warnings also to the console of `serve`. Makes the directory."""
     try:
-        (data_dir / "logs").mkdir(parents=True, exist_ok=True)
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # holds password hashes
+        (data_dir / "logs").mkdir(exist_ok=True)
         handlers: list[logging.Handler] = [logging.FileHandler(data_dir / "logs" / "app.log")]
     except OSError as error:
         raise PrefloopError(

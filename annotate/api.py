@@ -1,38 +1,46 @@
 """The HTTP API: `/api/v1` for programs and our own commands; `/healthz` and `/metrics` outside.
 
 Every route names the role it needs. Handlers are plain functions, so the framework runs them in its
-thread pool and a slow one holds up nobody. Data and admin routes are in api_data.py.
+thread pool and a slow one holds up nobody. Data routes are in api_data.py, users and
+accounts in api_accounts.py.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import PlainTextResponse
 
 from annotate.accounts import Accounts
-from annotate.api_data import add_admin_routes, add_data_routes
+from annotate.api_accounts import add_account_routes
+from annotate.api_data import add_data_routes
+from annotate.api_desk import add_desk_routes
 from annotate.api_guard import Guard, guard
 from annotate.api_json import (
     JudgmentIn,
+    NextIn,
+    PairKind,
     RunIn,
     SampleIn,
     iso,
+    judgment_of,
     naive_utc,
     overview_json,
     pair_json,
     policy_json,
     run_json,
 )
+from annotate.api_pools import add_pool_routes
 from annotate.desk import Desk
 from annotate.research import Research
 from store import judgments, pairs, prompts, runs, users
-from store.ids import is_uuid
-from store.rows import Invalid, NotFound, User
+from store.rows import NotFound, User
 from train.policy.client import Sampling
+
+SOON = {"Retry-After": "1"}  # seconds
 
 
 def api_router(desk: Desk, research: Research, accounts: Accounts, version: str) -> APIRouter:
@@ -41,10 +49,12 @@ def api_router(desk: Desk, research: Research, accounts: Accounts, version: str)
     needs = guard(accounts)
     api = APIRouter(prefix="/api/v1")
     _annotator_routes(api, desk, research, needs)
+    add_desk_routes(api, desk, needs)
     _policy_routes(api, research, needs)
     _run_routes(api, research, needs)
     add_data_routes(api, research.store, needs)
-    add_admin_routes(api, accounts, needs)
+    add_account_routes(api, accounts, needs)
+    add_pool_routes(api, desk, needs)
     router.include_router(api)
     _open_routes(router, desk, research, version)
     return router
@@ -54,23 +64,32 @@ def _annotator_routes(api: APIRouter, desk: Desk, research: Research, needs: Gua
     annotator = Depends(needs("annotator"))
 
     @api.post("/pairs/next", response_model=None)
-    def next_pair(user: User = annotator) -> dict[str, Any] | Response:
-        pair = desk.next_pair(user.user_id)
-        return pair_json(pair) if pair else Response(status_code=204, headers={"Retry-After": "1"})
+    def next_pair(body: NextIn | None = None, user: User = annotator) -> dict[str, Any] | Response:
+        lease = desk.next_lease(user, (body or NextIn()).kinds)
+        return pair_json(lease) if lease else Response(status_code=204, headers=SOON)
 
     @api.post("/judgments", status_code=201)
-    def judge(body: JudgmentIn, response: Response, user: User = annotator) -> dict[str, Any]:
-        if not is_uuid(body.id):
-            raise Invalid("id must be a uuid that the client made.")
-        values = body.model_dump(exclude={"id", "pair_id", "verdict"})
-        stored = desk.judge(user.user_id, body.pair_id, body.verdict, judgment_id=body.id, **values)
+    def judge(
+        body: JudgmentIn,
+        response: Response,
+        next: bool = False,  # noqa: A002 - with the next pair, as the page gets it
+        kinds: Annotated[list[PairKind] | None, Query()] = None,
+        user: User = annotator,
+    ) -> dict[str, Any]:
+        new = judgment_of(body)
+        more: dict[str, Any] = {}
+        if next:
+            stored, lease = desk.judge(user, new, kinds or NextIn().kinds)
+            more = {"next": pair_json(lease) if lease else None}
+        else:
+            stored = desk.judge_only(user, new)
         if not stored:
             response.status_code = 200
-        return {"id": body.id, "stored": stored}
+        return {"id": body.id, "stored": stored} | more
 
     @api.delete("/judgments/{judgment_id}")
     def retract(judgment_id: str, user: User = annotator) -> dict[str, Any]:
-        desk.retract(user.user_id, judgment_id)
+        desk.retract(user, judgment_id)
         return {"id": judgment_id, "retracted": True}
 
     @api.get("/judgments")
@@ -89,7 +108,7 @@ def _annotator_routes(api: APIRouter, desk: Desk, research: Research, needs: Gua
     @api.get("/stats")
     def stats(user: User = annotator) -> dict[str, Any]:
         """Own numbers for everybody; those of the whole loop for researchers."""
-        own = {"own": asdict(desk.progress(user.user_id))}
+        own = {"own": asdict(desk.progress.own(user.user_id))}
         return own | (overview_json(research) if user.may("researcher") else {})
 
 

@@ -52,6 +52,9 @@ class ApiClient:
             "POST", path, content=lines.encode(), headers={"Content-Type": "application/jsonl"}
         ).json()
 
+    def patch(self, path: str, body: Any) -> Any:
+        return self._ask("PATCH", path, json=body).json()
+
     def delete(self, path: str) -> Any:
         return self._ask("DELETE", path).json()
 

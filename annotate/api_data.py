@@ -1,4 +1,4 @@
-"""Data and admin routes of the HTTP API: prompts, preferences, exports, users, backup."""
+"""Data routes of the HTTP API: prompts, preferences, exports, backup."""
 
 from __future__ import annotations
 
@@ -12,15 +12,13 @@ from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
-from annotate.accounts import Accounts
 from annotate.api_guard import Guard
-from annotate.api_json import BackupIn, UserIn, naive_utc
-from annotate.app_file import ADMIN
-from store import exporting, importing, prompts, users
+from annotate.api_json import BackupIn, naive_utc
+from store import exporting, importing, prompts
 from store.backup import backup
 from store.database import Store
 from store.importing import ImportReport, NewPreference
-from store.rows import Conflict, Invalid, PrefloopError, User
+from store.rows import Invalid, PrefloopError, User
 from store.strict_json import loads
 
 LARGEST_BODY = 256 << 20
@@ -66,47 +64,9 @@ def add_data_routes(api: APIRouter, store: Store, needs: Guard) -> None:
         lines = exporting.lines(rows)
         return StreamingResponse(lines, media_type="application/jsonl", headers=headers)
 
-
-def add_admin_routes(api: APIRouter, accounts: Accounts, needs: Guard) -> None:
-    admin = Depends(needs("admin"))
-    store = accounts.store
-
-    @api.get("/users")
-    def everyone(user: User = admin) -> dict[str, Any]:
-        return {"users": [asdict(known) for known in users.everyone(store)]}
-
-    @api.post("/users", status_code=201)
-    def add(body: UserIn, user: User = admin) -> dict[str, Any]:
-        return asdict(users.add(store, body.name, body.role, body.source))
-
-    @api.post("/users/{name}/token", status_code=201)
-    def token(name: str, user: User = admin) -> dict[str, Any]:
-        return {"token": users.issue(store, _active(store, name).user_id, "api", "command line")}
-
-    @api.post("/users/{name}/link", status_code=201)
-    def link(name: str, user: User = admin) -> dict[str, Any]:
-        return {"path": f"/sign-in?token={accounts.link(_active(store, name))}"}
-
-    @api.post("/users/{name}/disable")
-    def disable(name: str, user: User = admin) -> dict[str, Any]:
-        named = users.named(store, name)
-        if named.name == ADMIN:  # its token is in app.json
-            raise Conflict(f"{ADMIN} is the local user of prefloop's own commands and stays.")
-        if named.user_id == user.user_id:
-            raise Conflict("You cannot disable yourself.")
-        users.disable(store, named.user_id)
-        return {"name": name, "active": False}
-
     @api.post("/backup", status_code=201)
-    def back_up(body: BackupIn, user: User = admin) -> dict[str, Any]:
+    def back_up(body: BackupIn, user: User = Depends(needs("admin"))) -> dict[str, Any]:
         return {"files": backup(store, Path(body.out))}
-
-
-def _active(store: Store, name: str) -> User:
-    user = users.named(store, name)
-    if not user.active:
-        raise Conflict(f"{name} is disabled.")
-    return user
 
 
 async def _body(request: Request) -> bytes:

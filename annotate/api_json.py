@@ -8,10 +8,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from annotate.conversations import TurnFailed, TurnRefused
 from annotate.research import Research
-from annotate.views import PairView
 from store import pairs
-from store.rows import Policy, Role, Run, Verdict
+from store.ids import is_uuid
+from store.judgments import NewJudgment
+from store.pairs import Lease
+from store.rows import (
+    Conflict,
+    Invalid,
+    NotFound,
+    Policy,
+    PrefloopError,
+    Run,
+    Verdict,
+)
 
 
 class Body(BaseModel):
@@ -26,7 +37,17 @@ class JudgmentIn(Body):
     reasons: list[str] = []
     comment: str | None = None
     edited_text: str | None = None
+    best: int | None = None  # with the verdict ranked: places on the screen, 0 to 3
+    worst: int | None = None
     ms_spent: Annotated[int, Field(ge=0, le=86_400_000)] | None = None
+    guidelines_version: Annotated[int, Field(ge=1)] | None = None
+
+
+PairKind = Literal["pair", "four"]  # for programs; conversations belong to the page
+
+
+class NextIn(Body):
+    kinds: list[PairKind] = Field(default=["pair"], min_length=1)
 
 
 class RunIn(Body):
@@ -40,12 +61,6 @@ class SampleIn(Body):
     max_tokens: Annotated[int, Field(ge=1, le=32_768)] = 256
     temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-
-
-class UserIn(Body):
-    name: str
-    role: Role = "annotator"
-    source: Literal["human", "simulated"] = "human"
 
 
 class BackupIn(Body):
@@ -69,14 +84,32 @@ def overview_json(research: Research) -> dict[str, Any]:
     }
 
 
-def pair_json(pair: PairView) -> dict[str, Any]:
+def judgment_of(body: JudgmentIn) -> NewJudgment:
+    """Raises Invalid."""
+    if not is_uuid(body.id):
+        raise Invalid("id must be a uuid that the client made.")
+    values = body.model_dump(exclude={"id"})
+    return NewJudgment(judgment_id=body.id, **values)
+
+
+def pair_json(lease: Lease) -> dict[str, Any]:
+    """A pair has `left` and `right`, a set of four has `answers` in the order on the screen."""
+    texts = [{"text": text} for text in lease.texts]
+    sides = {"answers": texts} if lease.kind == "four" else {"left": texts[0], "right": texts[1]}
     return {
-        "pair_id": pair.pair_id,
-        "prompt": pair.prompt,
-        "left": {"text": pair.left},
-        "right": {"text": pair.right},
-        "lease_expires": iso(pair.lease_expires),
+        "pair_id": lease.pair_id,
+        "prompt": lease.messages,
+        **sides,
+        "lease_expires": iso(lease.expires),
     }
+
+
+def error_json(error: PrefloopError) -> dict[str, Any]:
+    """For the end of a stream whose status is out already."""
+    kinds = {TurnRefused: "turn_refused", TurnFailed: "turn_failed", Conflict: "conflict"}
+    kinds |= {NotFound: "not_found", Invalid: "invalid"}
+    code = next((code for kind, code in kinds.items() if isinstance(error, kind)), "unavailable")
+    return {"error": {"code": code, "message": str(error)}}
 
 
 def policy_json(policy: Policy) -> dict[str, Any]:

@@ -267,7 +267,7 @@ def _every(total: int) -> Callable[[int], None]:
     return show
 
 
-def sign_in_link(url: str, path: str, temporary: bool) -> str:
+def one_time_link(url: str, path: str, temporary: bool) -> str:
     """The link to open; a temporary app has ended by then, so its address would lead nowhere."""
     if not temporary:
         return url + path
@@ -278,32 +278,51 @@ def _add_users(cli: typer.Typer, connect: Connect) -> None:
     @cli.command()
     def users(
         action: Annotated[
-            Literal["list", "add", "token", "link", "disable"], typer.Argument()
+            Literal["list", "add", "invite", "role", "disable", "enable", "link", "token"],
+            typer.Argument(),
         ] = "list",
         name: Annotated[str | None, typer.Argument()] = None,
+        new_role: Annotated[Role | None, typer.Argument(metavar="[ROLE]", help="For role.")] = None,
         role: Annotated[Role, typer.Option(help="For add.")] = "annotator",
         config: ConfigOption = None,
         data_dir: DataDirOption = None,
     ) -> None:
-        """People who may sign in, their one-time links and API tokens (both are shown once)."""
+        """People who may sign in, and their links and API tokens (which are shown once)."""
         if action != "list" and name is None:
             raise typer.BadParameter(f"{action} needs the name of a user")
+        if (action == "role") != (new_role is not None):
+            raise typer.BadParameter("write it as: users role NAME ROLE")
         with connect(config, data_dir) as client:
             if action == "list":
-                for user in client.get("/users")["users"]:
-                    state = "" if user["active"] else "  disabled"
-                    print(f"{user['name']:<24} {user['role']:<10} {user['source']}{state}")
-            elif action == "add":
-                client.post("/users", {"name": name, "role": role})
-                print(f"{name} is added. `prefloop users link {name}` makes a sign-in link.")
-            elif action == "token":
-                print(client.post(f"/users/{name}/token")["token"])
+                _list_users(client)
+            elif action in ("add", "invite"):
+                body = {"role": role} if action == "add" else {}
+                path = client.post(f"/users/{name}/invite", body)["path"]
+                print(f"With this link {name} chooses a password, once within 7 days:")
+                print(one_time_link(client.url, path, client.temporary))
             elif action == "link":
                 path = client.post(f"/users/{name}/link")["path"]
-                print(sign_in_link(client.url, path, client.temporary))
+                print(one_time_link(client.url, path, client.temporary))
+            elif action == "token":
+                print(client.post(f"/users/{name}/token")["token"])
+            elif action == "role":
+                client.patch(f"/users/{name}", {"role": new_role})
+                print(f"{name} is {new_role} now.")
             else:
-                client.post(f"/users/{name}/disable")
-                print(f"{name} is disabled; all sessions and tokens have ended.")
+                client.patch(f"/users/{name}", {"active": action == "enable"})
+                print(SAID[action].format(name=name))
+
+
+SAID = {
+    "disable": "{name} is disabled; all sign-ins, links and tokens have ended.",
+    "enable": "{name} can sign in again; former tokens stay ended.",
+}
+
+
+def _list_users(client: ApiClient) -> None:
+    for user in client.get("/users")["users"]:
+        state = "" if user["active"] else "  disabled"
+        print(f"{user['name']:<24} {user['role']:<10} {user['source']}{state}")
 
 
 def _add_backup(cli: typer.Typer, connect: Connect) -> None:

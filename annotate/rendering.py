@@ -32,7 +32,7 @@ from annotate.mathml import mathml, words
 
 SHOWN_CHARS = 20_000  # of one text; the rest is there on demand, as exact text
 DEEPEST = 40  # lists and quotes in each other; markdown-it drops what lies deeper
-MOST_CELLS = 10_000  # of a table, which can hold far more than its text has characters
+MOST_CELLS = 20_000  # of a table, which can hold far more than its text has characters
 MOST_BRACKETS = 2_000  # the search for links takes the square of their number
 FORMULA_CHARS = 4_000  # set as formulas in one text; 10 to 20 microseconds each
 CODE_CHARS = 8_000  # coloured in one text

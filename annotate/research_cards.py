@@ -9,12 +9,21 @@ from typing import Any
 from annotate.charts import curve, line_chart
 from annotate.views import Overview
 from annotate.wording import KIND, TONES, accuracy, ago, chip_html, plural, rows_used, span, why
-from store.rows import Run, User
+from store.rows import Role, Run, User
 
 Lines = Sequence[dict[str, Any]]
 
 LIVE = ("queued", "running")
 SERVER = {"up": ("good", "up"), "starting": ("warn", "starting")}
+PAGES: tuple[tuple[str, str, Role], ...] = (
+    ("Annotate", "/annotate", "annotator"),
+    ("My picks", "/annotate#picks", "annotator"),
+    ("Guidelines", "/annotate#guidelines", "annotator"),
+    ("Research", "/research", "researcher"),
+    ("Pools", "/pools", "researcher"),
+    ("People", "/people", "admin"),
+)
+HERE = ' aria-current="page"'
 STEPS_OF_A_ROUND = {
     "rm": "Reward model trained, DPO policy is next",
     "dpo": "DPO policy trained, its answers are being checked",
@@ -42,12 +51,25 @@ def header(overview: Overview | None, user: User | None) -> str:
     if overview:
         tone, words = SERVER.get(overview.server_state, ("bad", "down"))
         server = f'<span class="chip {tone}"><span class="wide">policy server </span>{words}</span>'
-    name = f'<span class="name">{escape(user.name)}</span>' if user else ""
+    links = "".join(
+        f'<a href="{path}"{HERE if path == "/research" else ""}>{name}</a>'
+        for name, path, role in PAGES
+        if (user.may(role) if user else role != "admin")
+    )
     return (
-        '<div class="line"><div class="brand"><i></i><i></i><b>prefloop</b></div>'
-        '<nav><a href="/annotate">Annotate</a><a class="here" href="/research">Research</a></nav>'
-        f'<div class="who">{server}{name}<a class="sign-out" href="/sign-in">Sign out</a></div>'
-        "</div>"
+        '<div class="line"><h1 class="unseen">Research</h1>'
+        '<span class="brand" aria-hidden="true"><i></i><i></i><b>prefloop</b></span>'
+        f'<nav aria-label="Pages">{links}</nav>'
+        f'<div class="who">{server}{_account(user)}</div></div>'
+    )
+
+
+def _account(user: User | None) -> str:
+    if user is None:
+        return ""
+    return (
+        f'<a class="name" href="/annotate#account">{escape(user.name)}</a>'
+        '<a class="sign-out" href="/sign-in">Sign out</a>'
     )
 
 

@@ -1,8 +1,8 @@
-"""Keep a few pairs of the champion ready for every active annotator.
+"""Keep a few pairs of the champion ready for every active annotator, of the pools they may take.
 
 The database is the buffer: a ready pair is one of the current champion that nobody has judged or
 holds. When the champion changes, older pairs are no longer ready by definition; one that is on
-somebody's screen stays and can still be judged.
+somebody's screen stays and can still be judged. Turns of conversations are sampled when asked for.
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from store import pairs, policies, prompts
+from annotate.supply import SIDES, Overlap, Seat, is_worth_showing, targets
+from store import pairs, policies, pools, prompts
 from store.database import Store
+from store.pools import Pool
 from store.prompts import Prompt
-from store.rows import Completion, Invalid, PrefloopError
+from store.rows import Invalid, PrefloopError, User
 from train.policy.client import GenerationFailed, PolicyClient, PromptRefused, Sampling
 
 log = logging.getLogger(__name__)
@@ -36,42 +39,47 @@ class SamplerConfig:
     max_tokens: int = 256
 
     def __post_init__(self) -> None:
-        for key in ("ready", "active_s", "parallel", "lease_s", "max_tokens"):
+        if self.ready < 0:
+            raise Invalid("sampler.ready must be at least 0; 0 samples only while somebody waits.")
+        for key in ("active_s", "parallel", "lease_s", "max_tokens"):
             if getattr(self, key) < 1:
                 raise Invalid(f"sampler.{key} must be at least 1, not {getattr(self, key)}.")
         if not (self.temperature > 0 and 0 < self.top_p <= 1):
             raise Invalid("sampler.temperature must be above 0, and top_p above 0 and at most 1.")
 
 
-def target(active: int, config: SamplerConfig) -> int:
-    """Pairs to keep ready; some also when nobody is there, so that the first click finds one."""
-    return config.ready * max(1, active)
-
-
-def is_worth_showing(a: Completion, b: Completion) -> bool:
-    """Identical and empty completions teach nothing."""
-    return bool(a.text.strip()) and bool(b.text.strip()) and a.text.strip() != b.text.strip()
+@dataclass(frozen=True)
+class _Seen:
+    user: User
+    at: float  # monotonic
+    waiting: bool  # found no pair
 
 
 class Sampler:
     """`start()`; `wake()` when a pair was taken or the champion changed; `stop()`."""
 
     def __init__(
-        self, store: Store, client: PolicyClient, config: SamplerConfig, seed: int | None = None
+        self,
+        store: Store,
+        client: PolicyClient,
+        config: SamplerConfig,
+        overlap: Overlap | None = None,
+        seed: int | None = None,
     ) -> None:
         self.store, self.client, self.config = store, client, config
+        self.overlap = overlap or Overlap()
         self.sampling = Sampling(config.temperature, config.top_p, config.max_tokens)
+        self.out_of_prompts: frozenset[str] = frozenset()  # pools that are empty or give no pair
         self._random = random.Random(seed)
-        self._seen: dict[str, float] = {}  # user id: monotonic time of the last request
+        self._seen: dict[str, _Seen] = {}  # by user id
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._pool = ThreadPoolExecutor(config.parallel, thread_name_prefix="sample")
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
         self._tried_by: str | None = None  # the policy that the next two are about
         self._refused: set[str] = set()  # ids of prompts that vLLM cannot answer
-        self._misses: Counter[str] = Counter()  # prompt id: tries in a row without a pair
+        self._misses: Counter[tuple[str, str]] = Counter()  # pool, prompt: tries without a pair
         self._problem: str | None = None  # said in the log, so that it stands there once
-        self.out_of_prompts = False  # the pool is empty, or nothing in it gives a pair
 
     def start(self) -> None:
         self._thread.start()
@@ -83,13 +91,17 @@ class Sampler:
             self._thread.join()
         self._pool.shutdown()
 
-    def active(self, user_id: str) -> None:
-        """This annotator wants pairs."""
-        self._seen[user_id] = time.monotonic()
+    def active(self, user: User, *, waiting: bool = False) -> None:
+        """This annotator wants pairs; `waiting`: there was none."""
+        self._seen[user.user_id] = _Seen(user, time.monotonic(), waiting)
         self._wake.set()
 
     def wake(self) -> None:
         self._wake.set()
+
+    def seed(self, n: int) -> int:
+        """Of a request for n completions, which uses n seeds from this one on."""
+        return self._random.randrange(0, 2**31, n)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -114,31 +126,68 @@ class Sampler:
     def _refill(self) -> int:
         """Sample one round of missing pairs; returns how many were stored."""
         champion = policies.champion(self.store)
-        missing = target(self._active(), self.config) - pairs.ready(self.store)
-        if champion is None or missing <= 0:
+        known = pools.everyone(self.store)
+        missing = self._missing(known)
+        if champion is None or not missing:
             return 0
         if champion.policy_id != self._tried_by:
             self._tried_by, self._refused, self._misses = champion.policy_id, set(), Counter()
-        tired = {prompt_id for prompt_id, missed in self._misses.items() if missed >= MISSES}
-        wanted = prompts.least_sampled(
-            self.store,
-            champion.policy_id,
-            min(missing, 2 * self.config.parallel),
-            without=[*self._refused, *tired],
-        )
-        self.out_of_prompts = not wanted
-        if not wanted:
-            self._misses.clear()  # another try may give two texts that differ
-        made = self._sample_all(champion.policy_id, wanted)
+        tasks = self._tasks(champion.policy_id, [p for p in known if p.pool_id in missing], missing)
+        made = self._sample_all(champion.policy_id, tasks)
         self._problem = None
         return made
 
-    def _sample_all(self, policy_id: str, wanted: list[Prompt]) -> int:
+    def _missing(self, known: Sequence[Pool]) -> dict[str, int]:
+        """Pairs to sample now, by pool id."""
+        ready = pairs.ready_by_pool(self.store)
+        wanted = targets(self._seats(known), self.overlap)
+        short = {pool_id: n - ready.get(pool_id, 0) for pool_id, n in wanted.items()}
+        return {pool_id: n for pool_id, n in short.items() if n > 0}
+
+    def _seats(self, known: Sequence[Pool]) -> list[Seat]:
+        """Of the active annotators; one that takes every pool when nobody is there, so that the
+        first click finds a pair."""
+        oldest = time.monotonic() - self.config.active_s
+        seats = [
+            Seat(pools.for_user(known, seen.user), max(self.config.ready, int(seen.waiting)))
+            for seen in list(self._seen.values())
+            if seen.at > oldest
+        ]
+        return seats or [Seat([pool for pool in known if pool.active], self.config.ready)]
+
+    def _tasks(
+        self, policy_id: str, short: Sequence[Pool], missing: dict[str, int]
+    ) -> list[tuple[Pool, Prompt]]:
+        """What to sample in this round: a part for each pool that lacks pairs."""
+        most = max(1, 2 * self.config.parallel // len(short))
+        tasks: list[tuple[Pool, Prompt]] = []
+        out = set()
+        for pool in short:
+            tired = {
+                prompt_id
+                for (pool_id, prompt_id), missed in self._misses.items()
+                if pool_id == pool.pool_id and missed >= MISSES
+            }
+            limit = min(missing[pool.pool_id], most)
+            without = [*self._refused, *tired]
+            found = prompts.least_sampled(self.store, policy_id, pool, limit, without)
+            tasks += [(pool, prompt) for prompt in found]
+            if not found:
+                out.add(pool.pool_id)
+                for prompt_id in tired:  # another try may give texts that differ
+                    del self._misses[pool.pool_id, prompt_id]
+        self.out_of_prompts = frozenset(out)
+        return tasks
+
+    def _sample_all(self, policy_id: str, tasks: Sequence[tuple[Pool, Prompt]]) -> int:
         """How many pairs were stored. Raises GenerationFailed, once the others have ended."""
-        tries = [(prompt, self._pool.submit(self._sample, policy_id, prompt)) for prompt in wanted]
+        tries = [
+            (pool, prompt, self._pool.submit(self._sample, policy_id, pool, prompt))
+            for pool, prompt in tasks
+        ]
         made = 0
         failed: GenerationFailed | None = None
-        for prompt, attempt in tries:
+        for pool, prompt, attempt in tries:
             try:
                 stored = attempt.result()
             except PromptRefused as refusal:
@@ -148,30 +197,33 @@ class Sampler:
                 failed = error
             else:
                 made += stored
-                self._note(prompt, stored)
+                self._note(pool, prompt, stored)
         if failed:
             raise failed
         return made
 
-    def _sample(self, policy_id: str, prompt: Prompt) -> bool:
-        seed = self._random.randrange(0, 2**31, 2)  # a pair uses seed and seed + 1
+    def _sample(self, policy_id: str, pool: Pool, prompt: Prompt) -> bool:
+        n = SIDES[pool.mode]
         sampled = self.client.sample(
-            policy_id, prompt.messages, n=2, seed=seed, sampling=self.sampling
+            policy_id, prompt.messages, n=n, seed=self.seed(n), sampling=self.sampling
         )
-        a, b = sampled.completions
-        if not is_worth_showing(a, b):
+        if not is_worth_showing(sampled.completions):
             return False
-        pairs.add(self.store, prompt.prompt_id, sampled.prompt_token_ids, a, b)
+        pairs.add(
+            self.store,
+            prompt.prompt_id,
+            sampled.prompt_token_ids,
+            *sampled.completions,
+            pool_id=pool.pool_id,
+            wanted=self.overlap.of(pool).draw(self._random),
+        )
         return True
 
-    def _note(self, prompt: Prompt, stored: bool) -> None:
+    def _note(self, pool: Pool, prompt: Prompt, stored: bool) -> None:
+        key = pool.pool_id, prompt.prompt_id
         if stored:
-            self._misses.pop(prompt.prompt_id, None)
+            self._misses.pop(key, None)
             return
-        self._misses[prompt.prompt_id] += 1
-        if self._misses[prompt.prompt_id] == MISSES:
+        self._misses[key] += 1
+        if self._misses[key] == MISSES:
             log.info("prompt %s waits: its answers are empty or the same", prompt.prompt_id)
-
-    def _active(self) -> int:
-        oldest = time.monotonic() - self.config.active_s
-        return sum(seen > oldest for seen in list(self._seen.values()))

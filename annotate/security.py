@@ -40,6 +40,11 @@ def session_user(request: Request, accounts: Accounts) -> User | None:
     return user
 
 
+def address_of(request: Request) -> str:
+    """Where the request came from; uvicorn has put in what a proxy on this machine says."""
+    return request.client.host if request.client else ""
+
+
 def needs(accounts: Accounts, role: Role) -> Callable[[Request], Awaitable[str | None]]:
     """A Gradio `auth_dependency`: the user id, or None, which Gradio answers with 401."""
 
@@ -99,8 +104,10 @@ def _policy(**changes: str) -> str:
     return "; ".join(f"{name} {value}" for name, value in rules.items())
 
 
-# Model text is shown on /annotate: nothing is fetched for it, and no form in it can be sent.
-ANNOTATE_CSP = _policy(img_src="data: blob:", form_action="'none'")
+# Model text is shown on these pages: nothing is fetched for it, and no form in it can be sent.
+SHELL_PAGES = ("/annotate", "/pools", "/people")
+CALLS = ("queue/join", "run", "call", "api")
+SHELL_CSP = _policy(img_src="data: blob:", form_action="'none'")
 # gr.HTML compiles its template in the browser, so this page needs eval; it never gets model text.
 RESEARCH_CSP = _policy(script_src="'self' 'unsafe-inline' 'unsafe-eval'", form_action="'none'")
 PLAIN_CSP = (
@@ -110,8 +117,8 @@ PLAIN_CSP = (
 
 
 def csp_for(path: str) -> str:
-    if path.startswith("/annotate"):
-        return ANNOTATE_CSP
+    if path.startswith(SHELL_PAGES):
+        return SHELL_CSP
     return RESEARCH_CSP if path.startswith("/research") else PLAIN_CSP
 
 
@@ -158,17 +165,24 @@ def _foreign(scope: Scope) -> bool:
     return headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
 
 
-class NoUploads:
-    """Gradio takes any file from any signed-in user; no page of ours has an upload."""
+class ClosedDoors:
+    """Gradio takes any file from any signed-in user, but no page of ours has an upload; and it
+    stumbles over calls to a page that has no functions."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and "gradio_api/upload" in scope["path"]:
-            await _refusal(404, "not_found", "There are no uploads here.")(scope, receive, send)
+        if scope["type"] == "http" and _closed(scope["path"]):
+            await _refusal(404, "not_found", "There is nothing here.")(scope, receive, send)
             return
         await self.app(scope, receive, send)
+
+
+def _closed(path: str) -> bool:
+    if "/gradio_api/upload" in path:
+        return True
+    return path.startswith(SHELL_PAGES) and any(f"/gradio_api/{door}" in path for door in CALLS)
 
 
 def _refusal(status: int, code: str, message: str) -> JSONResponse:

@@ -13,9 +13,11 @@ from random import Random
 from typing import Any
 
 from annotate.api_client import ApiClient, Unreachable
-from annotate.tastes import TASTES, choose
+from annotate.tastes import TASTES, Taste, choose, rank
 from store.rows import Conflict, Invalid, PrefloopError
 
+KINDS = ["pair", "four"]
+WITH_NEXT = "/judgments?next=true&kinds=pair&kinds=four"
 PATIENCE_S = 120.0  # without a pair, or without an answer: the app may be restarting
 
 
@@ -77,15 +79,29 @@ class _Counter:
 def _annotate(url: str, token: str, plan: Plan, seat: int, counter: _Counter) -> int:
     rng = Random(plan.seed * 1000 + seat)
     taste, decided = TASTES[plan.taste], 0
+    shown: dict[str, Any] | None = None
     with ApiClient(url, token, timeout_s=30) as client:
-        while counter.take():
-            pair = _patiently(client, "/pairs/next")
-            verdict = choose(taste, pair["left"]["text"], pair["right"]["text"], plan.noise, rng)
-            pick = {"id": str(uuid.uuid4()), "pair_id": pair["pair_id"], "verdict": verdict}
-            _patiently(client, "/judgments", pick)
-            decided += verdict != "tie"
+        more = counter.take()
+        while more:
+            shown = shown or _patiently(client, "/pairs/next", {"kinds": KINDS})
+            pick = _pick(taste, shown, plan.noise, rng)
+            more = counter.take()  # the last pick asks for no pair that nobody would judge
+            shown = _patiently(client, WITH_NEXT if more else "/judgments", pick).get("next")
+            decided += pick["verdict"] != "tie"
             counter.made()
     return decided
+
+
+def _pick(taste: Taste, shown: dict[str, Any], noise: float, rng: Random) -> dict[str, Any]:
+    pick: dict[str, Any] = {"id": str(uuid.uuid4()), "pair_id": shown["pair_id"]}
+    if "answers" in shown:
+        texts = [answer["text"] for answer in shown["answers"]]
+        best_worst = rank(taste, texts, noise, rng)
+        if best_worst is None:
+            return pick | {"verdict": "tie"}
+        return pick | {"verdict": "ranked", "best": best_worst[0], "worst": best_worst[1]}
+    left, right = shown["left"]["text"], shown["right"]["text"]
+    return pick | {"verdict": choose(taste, left, right, noise, rng)}
 
 
 def _patiently(client: ApiClient, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:

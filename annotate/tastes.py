@@ -7,7 +7,7 @@ whether the policy learns them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 
 from store.rows import Verdict
@@ -92,6 +92,16 @@ def choose(taste: Taste, left: str, right: str, noise: float, rng: Random) -> Ve
         return "tie"
     prefers_left = (difference > 0) != (rng.random() < noise)
     return "left" if prefers_left else "right"
+
+
+def rank(taste: Taste, texts: Sequence[str], noise: float, rng: Random) -> tuple[int, int] | None:
+    """Places of the best and the worst; None when all score the same; with probability `noise` the
+    other way round."""
+    scores = [taste(text) for text in texts]
+    best, worst = scores.index(max(scores)), scores.index(min(scores))
+    if best == worst:
+        return None
+    return (worst, best) if rng.random() < noise else (best, worst)
 
 
 def _count(text: str, phrases: tuple[str, ...]) -> float:

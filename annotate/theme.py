@@ -79,5 +79,5 @@ def page_head() -> str:
     return (
         f'<link rel="icon" href="{ICON}">'
         f'<link rel="stylesheet" href="{asset("style.css")}">'
-        f'<script src="{asset("keys.js")}"></script>'
+        '<script type="module" src="/static/js/research.js"></script>'
     )

@@ -1,31 +1,181 @@
-"""What the pages and the HTTP API show: plain frozen values, made by desk.py and research.py."""
+"""What the pages and the HTTP API show: plain frozen values, made by desk.py and research.py.
+
+An annotator's values are blind: nothing in them tells which policy or seed made an answer, why the
+pair is shown, or what others picked.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
-from store.rows import Message, Policy, Run
+from annotate.progress import Progress
+from annotate.rendering import SHOWN_CHARS, rendered
+from store.conversations import Conversation
+from store.history import PastPick
+from store.judgments import Undone
+from store.pairs import Lease
+from store.practice import PracticeItem
+from store.rows import Kind, Message, Policy, Run, Verdict
 from train.policy.server import State
 
-
-@dataclass(frozen=True)
-class PairView:
-    """One blind pair. Nothing here tells which policy or seed made a side."""
-
-    pair_id: str
-    prompt: list[Message]
-    left: str
-    right: str
-    lease_expires: datetime  # UTC
+EXCERPT_CHARS = 240
+WaitingCode = Literal["starting", "down", "no_prompts", "sampling", "no_pool"]
 
 
 @dataclass(frozen=True)
-class AnnotatorProgress:
-    today: int
-    total: int
-    median_seconds: float | None  # of today's picks; None before the first
+class Said:
+    """One message. `content` and `html` hold its first SHOWN_CHARS characters."""
+
+    role: str
+    content: str
+    html: str
+    chars: int  # of the whole
+
+
+@dataclass(frozen=True)
+class Answer:
+    text: str  # as written, the first SHOWN_CHARS characters
+    html: str
+    chars: int
+    cut: bool
+
+
+@dataclass(frozen=True)
+class Talk:
+    conversation_id: str
+    turn: int  # from 1
+    turns: int  # at most
+    needs_message: bool  # from the annotator, before there are answers
+
+
+@dataclass(frozen=True)
+class Before:
+    """A pick that was taken back, or is looked at again, as it was made."""
+
+    verdict: Verdict
+    strength: int | None
+    reasons: list[str]
+    comment: str | None
+    edited_text: str | None
+    best: int | None  # place on the screen
+    worst: int | None
+
+
+@dataclass(frozen=True)
+class Item:
+    """What one annotator has to judge. `answers` are in the order on the screen."""
+
+    kind: Kind
+    pair_id: str | None  # None: a conversation that waits for a message, or for its start
+    prompt: list[Said]
+    answers: list[Answer]
+    lease_expires: datetime | None  # UTC
+    conversation: Talk | None
+    before: Before | None
+
+
+@dataclass(frozen=True)
+class Practice:
+    """A practice pair without what is expected, which comes with the answer."""
+
+    practice_id: str
+    prompt: list[Said]
+    answers: list[Answer]
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Why there is nothing to judge: fixed sentences, since details would name policies."""
+
+    code: WaitingCode
+    message: str
+
+
+@dataclass(frozen=True)
+class Screen:
+    item: Item | None
+    waiting: Waiting | None
+    progress: Progress
+    guidelines_version: int | None
+
+
+def said(messages: Sequence[Message]) -> list[Said]:
+    return [
+        Said(
+            message["role"],
+            message["content"][:SHOWN_CHARS],
+            rendered(message["content"]),
+            len(message["content"]),
+        )
+        for message in messages
+    ]
+
+
+def answers(texts: Sequence[str]) -> list[Answer]:
+    return [
+        Answer(text[:SHOWN_CHARS], rendered(text), len(text), len(text) > SHOWN_CHARS)
+        for text in texts
+    ]
+
+
+def leased(lease: Lease, turns: int | None) -> Item:
+    """`turns`: of the conversation that this is a turn of."""
+    talk = None
+    if lease.conversation_id is not None and lease.turn is not None:
+        talk = Talk(lease.conversation_id, lease.turn, turns or lease.turn, needs_message=False)
+    return Item(
+        lease.kind,
+        lease.pair_id,
+        said(lease.messages),
+        answers(lease.texts),
+        lease.expires,
+        talk,
+        before=None,
+    )
+
+
+def waiting_turn(talk: Conversation) -> Item:
+    """A conversation whose next answers are still to be written."""
+    turn = Talk(talk.conversation_id, talk.turn, talk.turns, talk.needs_message)
+    return Item("conversation", None, said(talk.messages), [], None, turn, before=None)
+
+
+def past(pick: PastPick) -> Item:
+    return Item(
+        pick.kind,
+        pick.pair_id,
+        said(pick.messages),
+        answers(pick.texts),
+        lease_expires=None,
+        conversation=None,
+        before=before(pick),
+    )
+
+
+def before(pick: PastPick | Undone) -> Before:
+    return Before(
+        pick.verdict,
+        pick.strength,
+        pick.reasons,
+        pick.comment,
+        pick.edited_text,
+        pick.best,
+        pick.worst,
+    )
+
+
+def practice(item: PracticeItem) -> Practice:
+    texts = (item.left_text, item.right_text)
+    return Practice(item.practice_id, said(item.messages), answers(texts))
+
+
+def excerpt(text: str) -> str:
+    """The beginning, on one line."""
+    line = " ".join(text[: 4 * EXCERPT_CHARS].split())
+    return line if len(line) <= EXCERPT_CHARS else line[:EXCERPT_CHARS] + "…"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The web app: sign-in, the two Gradio mounts, the HTTP API, and the guards around them all."""
+"""The web app: sign-in, a Gradio mount per role and page, the HTTP API, and the guards around."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read by gradio at import
 import gradio as gr
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.staticfiles import StaticFiles
 
-from annotate.accounts import Accounts
-from annotate.annotate_page import build_annotate_page
+from annotate.accounts import Accounts, WrongPassword
 from annotate.desk import Desk
+from annotate.page_shell import Assets, build_shell_page, shell_head
+from annotate.passwords import BadPassword
 from annotate.research import Research
 from annotate.research_page import build_research_page
 from annotate.security import (
-    NoUploads,
+    ClosedDoors,
     SameOrigin,
     SecurityHeaders,
     SignInRedirect,
     needs,
-    session_user,
 )
-from annotate.sign_in_page import ENDED, SPENT, sign_in_page, signed_in_page
-from annotate.theme import ICON_SVG, STATIC, make_theme, page_head
+from annotate.sign_in import add_sign_in
+from annotate.sign_in_limit import TooManyAttempts
+from annotate.theme import STATIC, make_theme, page_head
 from store.rows import Conflict, Invalid, NotFound, PrefloopError, Role
 
 COOKIE_DAYS = 14  # the login itself can be ended earlier on the server
@@ -67,26 +67,30 @@ def create_app(
     app.add_middleware(CORSMiddleware, allow_origins=[])  # its presence stops Gradio's own
     _add_error_handlers(app)
     app.include_router(api)
-    _add_sign_in(app, accounts)
-    app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    annotate, research_page = (
-        build_annotate_page(desk, accounts),
-        build_research_page(research, accounts),
-    )
-    _mount(app, annotate, "/annotate", accounts, "annotator")
-    _mount(app, research_page, "/research", accounts, "researcher")
+    add_sign_in(app, accounts)
+    app.mount("/static", Assets(directory=STATIC), name="static")
+    head = shell_head("desk.html", "desk.js", ("desk.css", "modes.css", "account.css"))
+    _mount(app, build_shell_page("Annotate"), "/annotate", accounts, "annotator", head)
+    research_page = build_research_page(research, accounts)
+    _mount(app, research_page, "/research", accounts, "researcher", page_head())
+    head = shell_head("pools.html", "pools.js", ("pools.css",))
+    _mount(app, build_shell_page("Pools"), "/pools", accounts, "researcher", head)
+    head = shell_head("people.html", "people.js", ("pools.css", "account.css", "people.css"))
+    _mount(app, build_shell_page("People"), "/people", accounts, "admin", head)
     _add_guards(app, session_key, secure_cookie, allowed_hosts)
     return app
 
 
-def _mount(app: FastAPI, page: gr.Blocks, path: str, accounts: Accounts, role: Role) -> None:
+def _mount(
+    app: FastAPI, page: gr.Blocks, path: str, accounts: Accounts, role: Role, head: str
+) -> None:
     gr.mount_gradio_app(
         app,
         page,
         path,
         auth_dependency=needs(accounts, role),
         theme=make_theme(),
-        head=page_head(),
+        head=head,
         footer_links=[],
         run_history=False,
         ssr_mode=False,
@@ -109,60 +113,10 @@ def _add_guards(app: FastAPI, session_key: str, secure: bool, allowed_hosts: lis
         same_site="lax",
         max_age=COOKIE_DAYS * 24 * 3600,
     )
-    app.add_middleware(NoUploads)
+    app.add_middleware(ClosedDoors)
     app.add_middleware(SameOrigin)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=allowed_hosts, www_redirect=False)
-
-
-# --- sign-in -----------------------------------------------------------------------------------
-
-
-def _add_sign_in(app: FastAPI, accounts: Accounts) -> None:
-    @app.get("/")
-    def home(request: Request) -> RedirectResponse:
-        user = session_user(request, accounts)
-        if user is None:
-            return RedirectResponse("/sign-in", 303)
-        return RedirectResponse("/research" if user.may("researcher") else "/annotate", 303)
-
-    @app.get("/sign-in")
-    def sign_in(request: Request, token: str | None = None, ended: bool = False) -> Response:
-        # A GET that changes state is acceptable here only: the token is the secret itself, no
-        # other site knows it, and it is spent by this request.
-        if token is not None and _redeem(request, accounts, token):
-            return RedirectResponse("/", 303)
-        user = session_user(request, accounts)
-        if user is not None:  # also a reload of the spent link by the one who used it
-            return RedirectResponse("/", 303) if token else HTMLResponse(signed_in_page(user))
-        problem = SPENT if token is not None else ENDED if ended else None
-        return HTMLResponse(sign_in_page(problem))
-
-    @app.post("/sign-out")
-    def sign_out(request: Request) -> RedirectResponse:
-        login_id = request.session.get("login")
-        if isinstance(login_id, str):
-            accounts.sign_out(login_id)
-        request.session.clear()
-        return RedirectResponse("/sign-in", 303)
-
-    @app.get("/manifest.json")
-    def manifest() -> dict[str, str]:  # every Gradio page asks for it at the root
-        return {"name": "prefloop", "display": "browser"}
-
-    @app.get("/favicon.ico")
-    def icon() -> Response:
-        return Response(ICON_SVG, media_type="image/svg+xml")
-
-
-def _redeem(request: Request, accounts: Accounts, token: str) -> bool:
-    redeemed = accounts.redeem_link(token[:512])
-    if redeemed is None:
-        return False
-    user, login_id = redeemed
-    request.session.clear()
-    request.session.update(user=user.user_id, login=login_id)
-    return True
 
 
 # --- errors ------------------------------------------------------------------------------------
@@ -176,6 +130,14 @@ def _add_error_handlers(app: FastAPI) -> None:
             if isinstance(error, kind):
                 return _error(status, code, str(error))
         return _error(503, "unavailable", str(error))
+
+    @app.exception_handler(TooManyAttempts)
+    async def wait(request: Request, error: TooManyAttempts) -> JSONResponse:
+        return _error(429, "too_many_requests", str(error), {"Retry-After": str(error.seconds)})
+
+    @app.exception_handler(BadPassword)
+    async def refused(request: Request, error: BadPassword) -> JSONResponse:
+        return _error(422, error.code, str(error))
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
@@ -195,6 +157,7 @@ _STATUS: tuple[tuple[type[PrefloopError], int, str], ...] = (
     (NotFound, 404, "not_found"),
     (Conflict, 409, "conflict"),
     (Invalid, 422, "invalid"),
+    (WrongPassword, 403, "wrong_password"),
 )
 
 

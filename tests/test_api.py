@@ -1,4 +1,4 @@
-"""The HTTP API and the pages' own functions over HTTP, without vLLM: picks, exports, blindness."""
+"""The HTTP API and the research page's functions over HTTP: picks, exports, blindness."""
 
 from __future__ import annotations
 
@@ -181,29 +181,23 @@ def test_prompts_are_added_once(researcher: httpx.Client) -> None:
     assert {p["messages"][0]["content"] for p in listed} == {row["prompt"] for row in rows}
 
 
-# --- the page's own functions, called as a browser calls them ------------------------------------
+# --- blindness ------------------------------------------------------------------------------------
 
 
-def add_telling_pair(site: Site) -> str:
-    """A pair whose policy and seed would be found if they came along anywhere."""
+def test_blindness(site: Site, annotator: httpx.Client) -> None:
+    """What programs read; test_api_desk.py has the page's routes."""
 
     def side(text: str, seed: int) -> Completion:
         return Completion(text, [TOKEN], LOGPROB, 1, "stop", POLICY, seed, {"top_p": 0.87654321})
 
     prompt_id = add_prompt(site.store, f"What is {uuid.uuid4()}?")
     sides = side("Left hand.", SEED), side("Right hand.", SEED + 1)
-    return pairs.add(site.store, prompt_id, [TOKEN], *sides)
-
-
-def test_blindness(site: Site, annotator: httpx.Client) -> None:
-    pair_id = add_telling_pair(site)
-    page = press(annotator, "")
+    pair_id = pairs.add(site.store, prompt_id, [TOKEN], *sides)
     asked = annotator.post("/api/v1/pairs/next")
-    pick = press(annotator, "pick-tie", ticket_in(page))
+    pick = new_pick(pair_id, "tie")
     seen = {
         "pair": asked.text,
-        "page": page,
-        "pick": pick,
+        "pick": annotator.post("/api/v1/judgments?next=true", json=pick).text,
         "html": annotator.get("/annotate/").text,
         "config": annotator.get("/annotate/config").text,
         "picks": annotator.get("/api/v1/judgments").text,
@@ -213,53 +207,11 @@ def test_blindness(site: Site, annotator: httpx.Client) -> None:
     assert uuid.UUID(pair_id).version == 4  # 7 would tell when it was sampled
     assert asked.json().keys() == {"pair_id", "prompt", "left", "right", "lease_expires"}
     assert asked.json()["left"].keys() == asked.json()["right"].keys() == {"text"}
-    assert "Left hand." in page
-    assert "Saved: a tie." in pick
     secrets = (POLICY, str(SEED), str(SEED + 1), str(TOKEN), "314159", "87654321")
     assert {(where, s) for where, text in seen.items() for s in secrets if s in text} == set()
 
 
-def ticket_in(page: str) -> str:
-    """What the browser would send back about the pair on its screen."""
-    found = [json.loads(line[5:]) for line in page.splitlines() if '"process_completed"' in line]
-    values = found[0]["output"]["data"]
-    return next(v for v in values if isinstance(v, str) and len(v.split()) == 3 and v[8] == "-")
-
-
-def test_page_stores_the_side_that_was_clicked(
-    site: Site, annotator: httpx.Client, researcher: httpx.Client
-) -> None:
-    pair_id = add_telling_pair(site)
-    ticket = ticket_in(press(annotator, ""))
-    shown = ask_pair(annotator)
-    assert "Saved: right is better." in press(annotator, "pick-right", ticket)
-    assert "Saved: right is better." in press(annotator, "pick-right", ticket)  # sent twice
-    other = press(annotator, "pick-left", ticket)
-    assert "saved as right already. Undo first." in other and "Saved: " not in other
-    [known] = annotator.get("/api/v1/judgments").json()["judgments"]
-    assert (known["pair_id"], known["verdict"]) == (pair_id, "right")
-    rows = map(json.loads, researcher.get("/api/v1/export/trl").text.splitlines())
-    [row] = [row for row in rows if row["prompt"] == shown["prompt"][0]["content"]]
-    assert row["chosen"] == shown["right"]["text"]
-
-    assert "Taken back." in press(annotator, "undo")
-    assert ask_pair(annotator)["pair_id"] == pair_id
-    assert annotator.get("/api/v1/judgments").json()["judgments"] == []
-
-
-@pytest.mark.parametrize("ticket", ["", "x" * 500, None, {"a": 1}, f"{uuid.uuid4()} no-uuid 1"])
-def test_forged_ticket_stores_nothing(site: Site, annotator: httpx.Client, ticket: Any) -> None:
-    before = count(site.store, "judgment")
-    assert "There is no pair on this page yet" in press(annotator, "pick-left", ticket)
-    foreign = f"{uuid.uuid4()} {uuid.uuid4()} 1"
-    assert "was not shown to you" in press(annotator, "pick-left", foreign)
-    assert count(site.store, "judgment") == before
-
-
-def test_waiting_page_says_why(annotator: httpx.Client, site: Site) -> None:
-    while annotator.post("/api/v1/pairs/next").status_code == 200:  # left over by other tests
-        assert post(annotator, new_pick(ask_pair(annotator)["pair_id"], "skip")).status_code == 201
-    assert "The policy server is starting." in press(annotator, "")
+# --- the research page's own functions, called as a browser calls them ----------------------------
 
 
 def test_research_page_tells_researchers(researcher: httpx.Client) -> None:

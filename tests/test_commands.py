@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from annotate.commands import sign_in_link
+from annotate.commands import one_time_link
 from store.database import Store
 
 ROOT = Path(__file__).parent.parent
@@ -120,6 +120,7 @@ def test_a_prompts_file_with_broken_lines(tmp_path: Path) -> None:
     [
         (("train", "sft"), "not one of"),
         (("users", "add"), "add needs the name of a user"),
+        (("users", "role", "ann"), "users role NAME ROLE"),
     ],
 )
 def test_wrong_usage(arguments: tuple[str, ...], said: str) -> None:
@@ -147,9 +148,9 @@ def test_a_dry_run_needs_no_store(tmp_path: Path) -> None:
 
 def test_a_sign_in_link_never_leads_to_an_app_that_has_ended() -> None:
     path = "/sign-in?token=secret"
-    assert sign_in_link("http://127.0.0.1:7860", path, temporary=False) == (
+    assert one_time_link("http://127.0.0.1:7860", path, temporary=False) == (
         "http://127.0.0.1:7860/sign-in?token=secret"
     )
-    told = sign_in_link("http://127.0.0.1:41234", path, temporary=True)
+    told = one_time_link("http://127.0.0.1:41234", path, temporary=True)
     assert "41234" not in told
     assert told.startswith("prefloop does not run now. Start it") and told.endswith(path)

@@ -16,9 +16,10 @@ import pytest
 
 from annotate.desk import Desk
 from annotate.sampler import Sampler, SamplerConfig
-from store import pairs, policies
+from store import pairs, policies, pools, prompts
 from store.database import Store
-from tests.stored import add_policy, add_prompt, count
+from store.prompts import NewPrompt
+from tests.stored import add_policy, add_prompt, add_user, count
 from train.base_model import BaseModel
 from train.policy.client import PolicyClient
 from train.policy.server import PolicyConfig, PolicyServer
@@ -32,12 +33,14 @@ class Policy:
     def __init__(self) -> None:
         self.bad: dict[str, str] = {}  # words in a prompt: refuse, same or down
         self.asked: list[str] = []
+        self.seeds: list[tuple[int, int]] = []  # the first, and how many
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                status, answer = owner.answer(body["messages"][-1]["content"])
+                status, answer = owner.answer(body["messages"][-1]["content"], body["n"])
+                owner.seeds.append((body["seed"], body["n"]))
                 raw = json.dumps(answer).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(raw)))
@@ -49,13 +52,13 @@ class Policy:
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
 
-    def answer(self, prompt: str) -> tuple[int, dict[str, Any]]:
+    def answer(self, prompt: str, n: int) -> tuple[int, dict[str, Any]]:
         self.asked.append(prompt)
         kind = next((kind for word, kind in self.bad.items() if word in prompt), "fine")
         if kind in ("refuse", "down"):
             status = 400 if kind == "refuse" else 500
             return status, {"error": {"message": f"policy-000001: {kind}"}}
-        texts = ["Same.", "Same."] if kind == "same" else [f"Answer {next(NUMBERS)}." for _ in "ab"]
+        texts = ["Same." if kind == "same" else f"Answer {next(NUMBERS)}." for _ in range(n)]
         choices = [
             {
                 "index": index,
@@ -134,7 +137,7 @@ def test_a_new_champion_tries_every_prompt_again(
     policy.bad = {"Why": "refuse"}
     add_prompt(store, "Why?")
     sampler.start()
-    wait_for(sampler, lambda: sampler.out_of_prompts)
+    wait_for(sampler, lambda: bool(sampler.out_of_prompts))
     policy.bad = {}
     add_policy(store, "policy-000001")
     sampler.wake()
@@ -150,14 +153,14 @@ def test_prompts_whose_answers_were_the_same_get_another_chance(
     policy.bad = {"Why": "same"}
     add_prompt(store, "Why?")
     sampler.start()
-    wait_for(sampler, lambda: sampler.out_of_prompts)
+    wait_for(sampler, lambda: bool(sampler.out_of_prompts))
     policy.bad = {}
     wait_for(sampler, lambda: pairs.ready(store) == 4)
 
 
 def test_an_empty_pool_is_told_apart(store: Store, sampler: Sampler) -> None:
     sampler.start()
-    wait_for(sampler, lambda: sampler.out_of_prompts)
+    wait_for(sampler, lambda: bool(sampler.out_of_prompts))
     add_prompt(store, "Why?")
     sampler.wake()
     wait_for(sampler, lambda: not sampler.out_of_prompts)
@@ -172,16 +175,119 @@ def test_the_log_says_why_nothing_comes_and_annotators_read_fixed_sentences(
 ) -> None:
     server = PolicyServer(PolicyConfig(), BaseModel("base", tmp_path, 1), tmp_path / "server.log")
     desk, sentences = Desk(store, sampler, server), {}
+    user = add_user(store, "ann")
+
+    def said() -> str:
+        screen = desk.screen(user)
+        assert screen.item is None and screen.waiting is not None
+        sentences[screen.waiting.code] = screen.waiting.message
+        return screen.waiting.code
+
     policy.bad = {"?": "down"}
     sampler.start()
-    wait_for(sampler, lambda: sampler.out_of_prompts)
-    for state in ("starting", "down", "up"):
-        server._set(state, "policy-000001 is told in this note")
-        sentences[state] = desk.waiting_note()
-    assert "no prompts" in sentences["up"]
+    wait_for(sampler, lambda: bool(sampler.out_of_prompts))
+    for state, code in (("starting", "starting"), ("down", "down"), ("up", "no_prompts")):
+        server._set(state, "policy-000001 is told in this note")  # type: ignore[arg-type]
+        assert said() == code
     add_prompt(store, "Why?")
     wait_for(sampler, lambda: len(policy.asked) > 1)
-    sentences["failing"] = desk.waiting_note()
-    assert len(set(sentences.values())) == 4
+    assert said() == "sampling"
+    pools.change(store, "everything", annotators=[add_user(store, "other").user_id])
+    assert said() == "no_pool"
+    assert len(set(sentences.values())) == 5
     assert "policy-000001" not in str(sentences)
     assert len([said for said in caplog.messages if "policy-000001: down" in said]) == 1
+
+
+# --- pools ----------------------------------------------------------------------------------------
+
+
+def tagged(store: Store, tag: str, many: int = 9) -> None:
+    new = [
+        NewPrompt([{"role": "user", "content": f"{tag} {number}?"}], (tag,))
+        for number in range(many)
+    ]
+    prompts.add(store, new, "import")
+
+
+def pairs_of(store: Store) -> list[dict[str, Any]]:
+    return store.read("select * from pair order by seq")
+
+
+def test_every_pool_gets_its_share(store: Store, policy: Policy, sampler: Sampler) -> None:
+    tagged(store, "maths")
+    tagged(store, "poems")
+    tagged(store, "talk")
+    pools.add(store, "Maths", tags=["maths"], mode="best_worst", weight=2)
+    rested = pools.add(store, "Talk", tags=["talk"], mode="conversation", weight=5)
+    sampler.start()
+    wait_for(sampler, lambda: sum(pairs.ready_by_pool(store).values()) == 5)
+    sampler.stop()
+    ready = pairs.ready_by_pool(store)  # two thirds of four, and one third, each rounded up
+    assert sorted(ready.values()) == [2, 3] and rested.pool_id not in ready
+    for row in pairs_of(store):
+        asked = prompts.search(store, "maths" if row["kind"] == "four" else "poems", 99)
+        assert row["prompt_id"] in [prompt.prompt_id for prompt in asked]
+        assert (row["d_text"] is None) == (row["kind"] == "pair")
+    ranges = [range(seed, seed + n) for seed, n in policy.seeds]
+    assert not any(set(a) & set(b) for a, b in itertools.combinations(ranges, 2))
+
+
+def test_pairs_for_several_annotators(store: Store, policy: Policy, sampler: Sampler) -> None:
+    tagged(store, "maths", 40)
+    pools.change(store, "everything", overlap_share=0.5, overlap_annotators=3)
+    for number in range(20):
+        sampler.active(add_user(store, f"user {number}"))
+    sampler.start()
+    wait_for(sampler, lambda: pairs.ready(store) == 40)  # 20 want 4 each, half of them thrice
+    sampler.stop()
+    wanted = [row["wanted"] for row in pairs_of(store)]
+    assert set(wanted) == {1, 3} and 8 < wanted.count(3) < 32
+
+
+def test_pools_of_nobody_at_work_are_not_filled(
+    store: Store, policy: Policy, sampler: Sampler
+) -> None:
+    tagged(store, "maths")
+    add_prompt(store, "Why?")
+    english, chinese = add_user(store, "english"), add_user(store, "chinese")
+    pools.add(store, "Maths", tags=["maths"], annotators=[chinese.user_id])
+    sampler.active(english)
+    sampler.start()
+    wait_for(sampler, lambda: pairs.ready(store) == 4)
+    assert list(pairs.ready_by_pool(store)) == ["everything"]
+    sampler.active(chinese)
+    wait_for(sampler, lambda: len(pairs.ready_by_pool(store)) == 2)
+
+
+def test_one_empty_pool_is_told_apart(store: Store, policy: Policy, sampler: Sampler) -> None:
+    add_prompt(store, "Why?")
+    empty = pools.add(store, "Maths", tags=["maths"])
+    sampler.start()
+    wait_for(sampler, lambda: sampler.out_of_prompts == {empty.pool_id})
+    wait_for(sampler, lambda: pairs.ready(store) == 2)
+
+
+def test_with_the_buffer_off_a_pair_is_sampled_once_somebody_waits(
+    store: Store, policy: Policy, tmp_path: Path
+) -> None:
+    add_policy(store)
+    add_prompt(store, "Why?")
+    user = add_user(store, "ann")
+    client = PolicyClient.over_url(f"http://127.0.0.1:{policy.http.server_address[1]}", None)
+    sampler = Sampler(store, client, SamplerConfig(ready=0), seed=1)
+    server = PolicyServer(PolicyConfig(), BaseModel("base", tmp_path, 1), tmp_path / "server.log")
+    desk = Desk(store, sampler, server)
+    sampler.start()
+    try:
+        sampler.active(user)
+        time.sleep(0.3)
+        assert count(store, "pair") == 0
+        assert desk.next_lease(user) is None
+        wait_for(sampler, lambda: count(store, "pair") == 1)
+        assert desk.next_lease(user) is not None
+        time.sleep(0.3)
+        assert count(store, "pair") == 1
+    finally:
+        sampler.stop()
+        client.close()

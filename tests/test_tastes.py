@@ -7,7 +7,7 @@ import random
 import pytest
 
 from annotate.simulate import Plan
-from annotate.tastes import TASTES, choose
+from annotate.tastes import TASTES, choose, rank
 from store.rows import Invalid
 
 LIST = "Here they are:\n- Bees make honey.\n* Bees dance.\n"
@@ -71,6 +71,15 @@ def test_noise_is_the_share_of_picks_on_the_other_side(noise: float) -> None:
     draws = [choose(TASTES["concise"], "Yes.", "Yes it is.", noise, rng) for _ in range(20_000)]
     assert set(draws) == {"left", "right"}
     assert draws.count("right") / len(draws) == pytest.approx(noise, abs=0.01)
+
+
+def test_best_and_worst_of_four() -> None:
+    taste, rng = TASTES["concise"], random.Random(1)
+    texts = ["Yes it is.", "Yes.", "Yes it is so.", "Yes it is."]
+    assert rank(taste, texts, 0.0, rng) == (1, 2)
+    assert rank(taste, ["Same."] * 4, 0.5, rng) is None
+    turned = sum(rank(taste, texts, 0.25, rng) == (2, 1) for _ in range(2000))
+    assert abs(turned - 500) < 4 * (2000 * 0.25 * 0.75) ** 0.5
 
 
 def test_there_are_five_tastes_and_each_is_described() -> None:

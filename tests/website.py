@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from annotate.accounts import Accounts
 from annotate.api import api_router
-from annotate.desk import Desk
+from annotate.desk import Desk, DeskConfig
 from annotate.research import Research
 from annotate.sampler import Sampler, SamplerConfig
 from annotate.web import create_app
@@ -39,6 +39,9 @@ class Site:
     store: Store
     accounts: Accounts
     url: str
+    desk: Desk
+    server: PolicyServer
+    sampler: Sampler
 
     def visitor(self) -> httpx.Client:
         """A browser of its own without a login."""
@@ -57,23 +60,28 @@ class Site:
 
 
 @contextmanager
-def made_site(data_dir: Path) -> Iterator[Site]:
-    """Its users are named like their roles."""
+def made_site(
+    data_dir: Path, policy_url: str = "", settings: DeskConfig | None = None, port: int = 0
+) -> Iterator[Site]:
+    """Its users are named like their roles. `policy_url`: a stand-in that conversations ask. A
+    second one over the same folder and port is the first one after a restart."""
     with ExitStack() as owned:
         store = owned.enter_context(Store.open(data_dir))
-        base, settings = BaseModel("base", data_dir, 2_000_000), PolicyConfig()
-        server = PolicyServer(settings, base, data_dir / "policy-server.log")
+        base, policy = BaseModel("base", data_dir, 2_000_000), PolicyConfig(url=policy_url)
+        server = PolicyServer(policy, base, data_dir / "policy-server.log")
         owned.callback(server.stop)
-        sampler = Sampler(store, server.client, SamplerConfig())
+        desk_config = settings or DeskConfig()
+        sampler = Sampler(store, server.client, SamplerConfig(), desk_config.overlap)
         owned.callback(sampler.stop)
         registry = PolicyRegistry(store, server)
-        trainer = Trainer(store, base, TrainConfig(), settings)
+        trainer = Trainer(store, base, TrainConfig(), policy)
         trial = Trial(store, registry, GateConfig(), sampler.sampling, probes=4)
         loop = TrainLoop(store, registry, trainer, trial, LoopConfig(), sampler.wake)
-        desk, research = Desk(store, sampler, server), Research(store, registry, loop)
+        desk = Desk(store, sampler, server, desk_config)
+        research = Research(store, registry, loop)
         accounts = Accounts(store)
         for role in ROLES:
-            users.add(store, role, role)
+            users.ensure(store, role, role, "human")
         app = create_app(
             desk=desk,
             research=research,
@@ -84,7 +92,8 @@ def made_site(data_dir: Path) -> Iterator[Site]:
             allowed_hosts=["127.0.0.1"],
             version="0",
         )
-        yield Site(app, store, accounts, owned.enter_context(web_server(app, "127.0.0.1", 0)))
+        url = owned.enter_context(web_server(app, "127.0.0.1", port))
+        yield Site(app, store, accounts, url, desk, server, sampler)
 
 
 def error_code(answer: httpx.Response) -> str:
