@@ -57,7 +57,7 @@ fast: $(STAMP)
 	@exec $(PY) -m pytest -m "not slow and not browser and not gpu" $(ARGS)
 
 bench: $(STAMP)
-	@for name in next_pair swap learns; do echo "== $$name"; $(PY) -m benchmarks.$$name || exit 1; done
+	@for name in next_pair desk many_annotators swap learns; do echo "== $$name"; $(PY) -m benchmarks.$$name || exit 1; done
 
 lock: $(PY)
 	@$(PY) requirements/lock.py
