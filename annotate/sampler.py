@@ -32,7 +32,7 @@ MISSES = 3  # tries in a row without a pair, after which a prompt waits until th
 class SamplerConfig:
     ready: int = 4  # pairs kept ready for each active annotator; a person takes about 20 s for one
     active_s: int = 300  # an annotator who asked for a pair this recently is active
-    parallel: int = 4  # requests to vLLM at the same time
+    parallel: int = 16  # requests to vLLM at the same time; each takes two places of its batch
     lease_s: int = 600  # a pair shown but not judged returns to the pool
     temperature: float = 1.0  # two samples of one policy must differ
     top_p: float = 1.0

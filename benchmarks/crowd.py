@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--annotators", type=int, required=True)
     parser.add_argument("--every", type=float, required=True, help="seconds between picks of one")
     parser.add_argument("--seconds", type=float, required=True)
-    parser.add_argument("--warm", type=float, default=120, help="longest wait for a full buffer")
+    parser.add_argument("--warm", type=float, default=180, help="longest wait for a full buffer")
     options = parser.parse_args()
     with ApiClient(options.url, os.environ["PREFLOOP_TOKEN"], timeout_s=60) as admin:
         tokens = [token_of(admin, f"crowd-{n}") for n in range(options.annotators)]
@@ -71,10 +71,12 @@ def start(
 
 def wait_picking(crowd: subprocess.Popen[str]) -> None:
     assert crowd.stderr is not None
+    said = []
     for line in crowd.stderr:
         if line.strip() == "picking":
             return
-    raise SystemExit("The crowd ended before its first pick.")
+        said.append(line)
+    raise SystemExit("The crowd ended before its first pick: " + "".join(said[-20:]))
 
 
 @contextmanager
@@ -101,7 +103,7 @@ async def _crowd(url: str, tokens: list[str], every: float, seconds: float, warm
     limits = httpx.Limits(max_connections=len(tokens), max_keepalive_connections=len(tokens))
     async with httpx.AsyncClient(base_url=url, timeout=30, limits=limits) as http:
         held = await _first_pairs(http, tokens, warm)
-        await _wait_full(http, len(tokens), warm)
+        await _wait_full(http, warm)
         print("picking", file=sys.stderr, flush=True)
         end = time.monotonic() + seconds
         await asyncio.gather(
@@ -123,13 +125,13 @@ async def _first_pairs(
     return held
 
 
-async def _wait_full(http: httpx.AsyncClient, wanted: int, warm: float) -> None:
-    """Until twice as many pairs are ready as there are annotators, or no more are being made."""
+async def _wait_full(http: httpx.AsyncClient, warm: float) -> None:
+    """Until no more pairs are being made ahead."""
     end, before = time.monotonic() + warm, -1
     while time.monotonic() < end:
         metrics = (await http.get("/metrics")).text
-        ready = int(metrics.split("prefloop_ready_pairs ")[1].split()[0])
-        if ready >= 2 * wanted or ready == before:
+        ready = int(metrics.split("\nprefloop_ready_pairs ")[1].split()[0])
+        if ready == before:
             return
         before = ready
         await asyncio.sleep(5)
