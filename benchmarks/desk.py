@@ -20,7 +20,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page
 
 from benchmarks import crowd
-from benchmarks.report import percentiles_ms, write
+from benchmarks.report import hold, percentiles_ms, write
 from tests.chromium import launched
 from tests.served_app import ServedApp, start_app
 
@@ -68,6 +68,12 @@ def main() -> None:
     ratio = [found["buffer off"][name] / found["warm buffer"][name] for name in ("p50", "p95")]
     print(f"{'ratio':<16} p50 {ratio[0]:6.1f}      p95 {ratio[1]:6.1f}")
     write("desk", {"pause_s": options.pause, **found})
+    hold(
+        {
+            "p95 below 150 ms with a warm buffer": found["warm buffer"]["p95"] < 150,
+            "p95 below 300 ms with 32 others": found["with 32 others"]["p95"] < 300,
+        }
+    )
 
 
 def _crowd(app: ServedApp, seconds: float) -> AbstractContextManager:

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import crowd
-from benchmarks.report import percentiles_ms, write
+from benchmarks.report import hold, percentiles_ms, write
 from store.database import Store
 from tests.served_app import start_app
 
@@ -56,6 +56,13 @@ def main() -> None:
     write(
         "many_annotators",
         {"stored": stored, "errors": errors, "empty": found["empty"], "overlap": overlap},
+    )
+    hold(
+        {
+            "no error": errors == 0,
+            "no pair beyond its overlap": overlap is not None and overlap["beyond"] == 0,
+            "p95 of storing a pick below 100 ms": stored["p95"] < 100,
+        }
     )
 
 

@@ -27,3 +27,9 @@ def write(name: str, figures: dict[str, Any]) -> None:
     print(
         f"machine: {machine['cores']} cores, load {load}; figures in {file.relative_to(Path.cwd())}"
     )
+
+
+def hold(claims: dict[str, bool]) -> None:
+    """Ends with an error that names the claims which these figures do not bear out."""
+    if broken := [claim for claim, holds in claims.items() if not holds]:
+        raise SystemExit("Does not hold here: " + "; ".join(broken))
