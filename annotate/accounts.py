@@ -84,10 +84,17 @@ class Accounts:
         lets a known user set a new password. Raises Invalid, NotFound, Conflict."""
         fewest, most = INVITE_DAYS
         if not fewest <= days <= most:
-            raise Invalid(f"An invite is good for {fewest} to {most} days.")
+            raise Invalid(
+                f"An invite is good for {fewest} to {most} days.",
+                "invite_days",
+                fewest=fewest,
+                most=most,
+            )
         user = users.add(self.store, name, role) if role else users.named(self.store, name)
         if not user.active:
-            raise Conflict(f"{name} is disabled. Enable the account first.")
+            raise Conflict(
+                f"{name} is disabled. Enable the account first.", "user_disabled", name=name
+            )
         life = timedelta(days=days)
         return users.issue(self.store, user.user_id, "invite", life=life), utc_now() + life
 

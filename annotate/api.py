@@ -35,12 +35,14 @@ from annotate.api_json import (
 )
 from annotate.api_pools import add_pool_routes
 from annotate.desk import Desk
+from annotate.progress import Kept
 from annotate.research import Research
 from store import judgments, pairs, prompts, runs, users
 from store.rows import NotFound, User
 from train.policy.client import Sampling
 
 SOON = {"Retry-After": "1"}  # seconds
+METRICS_S = 2.0  # that the gauges are kept
 
 
 def api_router(desk: Desk, research: Research, accounts: Accounts, version: str) -> APIRouter:
@@ -89,8 +91,9 @@ def _annotator_routes(api: APIRouter, desk: Desk, research: Research, needs: Gua
 
     @api.delete("/judgments/{judgment_id}")
     def retract(judgment_id: str, user: User = annotator) -> dict[str, Any]:
-        desk.retract(user, judgment_id)
-        return {"id": judgment_id, "retracted": True}
+        """`reopened`: whether the author has the pair on screen again."""
+        reopened = desk.retract(user, judgment_id)
+        return {"id": judgment_id, "retracted": True, "reopened": reopened}
 
     @api.get("/judgments")
     def picks(
@@ -190,10 +193,16 @@ def _open_routes(router: APIRouter, desk: Desk, research: Research, version: str
             "version": version,
         }
 
+    kept: Kept[str] = Kept(METRICS_S)
+
     @router.get("/metrics", response_class=PlainTextResponse)
     def metrics() -> str:
+        """Anybody may ask as often as they like: all that ask at once read the store once."""
+        return kept.get("metrics", gauges)
+
+    def gauges() -> str:
         seen = research.overview()
-        gauges = {
+        values = {
             "prefloop_policy_server_up": int(seen.server_state == "up"),
             "prefloop_picks": seen.picks,
             "prefloop_picks_since_round": seen.picks_since_round,
@@ -201,4 +210,4 @@ def _open_routes(router: APIRouter, desk: Desk, research: Research, version: str
             "prefloop_prompts": seen.prompts,
             "prefloop_policies": len(seen.policies),
         }
-        return "".join(f"# TYPE {name} gauge\n{name} {value}\n" for name, value in gauges.items())
+        return "".join(f"# TYPE {name} gauge\n{name} {value}\n" for name, value in values.items())

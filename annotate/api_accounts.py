@@ -12,6 +12,7 @@ from annotate.accounts import Accounts
 from annotate.api_guard import Guard
 from annotate.api_json import Body, iso
 from annotate.app_file import ADMIN
+from annotate.navigation import pages_for
 from annotate.security import address_of
 from store import people, users
 from store.people import Person
@@ -123,14 +124,15 @@ def _people_routes(api: APIRouter, accounts: Accounts, needs: Guard) -> None:
         named = users.named(store, name)
         if named.name == ADMIN and (body.active is False or body.role not in (None, "admin")):
             # its token is in app.json
-            raise Conflict(f"{ADMIN} is the local user of prefloop's own commands and stays.")
+            raise Conflict(
+                f"{ADMIN} is the local user of prefloop's own commands and stays.",
+                "local_user",
+                name=ADMIN,
+            )
         if named.user_id == user.user_id and body.active is False:
-            raise Conflict("You cannot disable yourself.")
-        if body.role is not None and body.role != named.role:
-            users.set_role(store, named.user_id, body.role)
-        if body.active is not None and body.active != named.active:
-            users.set_active(store, named.user_id, body.active)
-        return user_json(users.named(store, name))
+            raise Conflict("You cannot disable yourself.", "yourself")
+        changed = users.set_access(store, named.user_id, role=body.role, active=body.active)
+        return user_json(changed)
 
 
 def _access_routes(api: APIRouter, accounts: Accounts, needs: Guard) -> None:
@@ -153,7 +155,9 @@ def _access_routes(api: APIRouter, accounts: Accounts, needs: Guard) -> None:
     def _active(name: str) -> User:
         user = users.named(store, name)
         if not user.active:
-            raise Conflict(f"{name} is disabled.")
+            raise Conflict(
+                f"{name} is disabled. Enable the account first.", "user_disabled", name=name
+            )
         return user
 
 
@@ -166,7 +170,10 @@ def _login_of(request: Request) -> str:
 
 
 def account_json(accounts: Accounts, user: User) -> dict[str, Any]:
-    return user_json(user) | {"has_password": accounts.has_password(user)}
+    return user_json(user) | {
+        "has_password": accounts.has_password(user),
+        "pages": [{"page": page.name, "path": page.path} for page in pages_for(user.role)],
+    }
 
 
 def user_json(user: User) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Generator
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
+from anyio import CapacityLimiter, Semaphore, to_thread
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
-from starlette.concurrency import iterate_in_threadpool
 
 from annotate import views
 from annotate.api_guard import Guard
@@ -25,11 +25,20 @@ from store import guidelines, history, judgments, pairs, practice
 from store.history import PastPick
 from store.rows import PrefloopError, User, Verdict
 
+MOST_STREAMS = 32  # at once; the policy server takes 64 requests, with those of the sampler
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 class PracticeIn(Body):
     verdict: Literal["left", "right", "tie", "both_bad"]
+
+
+class NextIn(Body):
+    aside: str | None = None  # a pair to go on without for now
+
+
+class UndoIn(Body):
+    judgment_id: str | None = None  # so that a repeated request takes back no second pick
 
 
 class TurnIn(Body):
@@ -68,6 +77,7 @@ def _screen_routes(api: APIRouter, desk: Desk, annotator: Any) -> None:
                 "skip_reasons": list(config.skip_reasons),
                 "flag_reasons": list(config.flag_reasons),
                 "fold_height": config.fold_height,
+                "lease_s": desk.lease.total_seconds(),
             },
             "practice": [
                 asdict(views.practice(item)) for item in practice.todo(store, user.user_id)
@@ -75,8 +85,9 @@ def _screen_routes(api: APIRouter, desk: Desk, annotator: Any) -> None:
         }
 
     @api.post("/desk/next")
-    def next_screen(user: User = annotator) -> dict[str, Any]:
-        return screen_json(desk.screen(user))
+    def next_screen(body: NextIn | None = None, user: User = annotator) -> dict[str, Any]:
+        """The pair on the screen again, with its lease renewed, or the next one."""
+        return screen_json(desk.screen(user, body.aside if body else None))
 
     @api.post("/desk/judgments", status_code=201)
     def judge(body: JudgmentIn, response: Response, user: User = annotator) -> dict[str, Any]:
@@ -86,14 +97,19 @@ def _screen_routes(api: APIRouter, desk: Desk, annotator: Any) -> None:
         return {"id": body.id, "stored": stored, "screen": screen_json(screen)}
 
     @api.post("/desk/undo")
-    def undo(user: User = annotator) -> dict[str, Any]:
-        undone, screen = desk.undo(user)
+    def undo(body: UndoIn | None = None, user: User = annotator) -> dict[str, Any]:
+        undone, screen = desk.undo(user, body.judgment_id if body else None)
         return {"undone": undone, "screen": screen_json(screen)}
 
     @api.get("/desk/pairs/{pair_id}/answers/{index}", response_class=PlainTextResponse)
     def answer(pair_id: str, index: int, user: User = annotator) -> PlainTextResponse:
         """The exact whole text of the answer at this place of the screen (0: left)."""
         return PlainTextResponse(pairs.answer_text(desk.store, user.user_id, pair_id, index))
+
+    @api.get("/desk/pairs/{pair_id}/prompt/{index}", response_class=PlainTextResponse)
+    def prompt(pair_id: str, index: int, user: User = annotator) -> PlainTextResponse:
+        """The exact whole text of this message of the prompt (0: the first)."""
+        return PlainTextResponse(pairs.prompt_text(desk.store, user.user_id, pair_id, index))
 
 
 def _pick_routes(api: APIRouter, desk: Desk, annotator: Any) -> None:
@@ -156,11 +172,13 @@ def _guidance_routes(api: APIRouter, desk: Desk, annotator: Any) -> None:
 
 
 def _conversation_routes(api: APIRouter, desk: Desk, annotator: Any) -> None:
+    places = Semaphore(MOST_STREAMS)
+
     @api.post("/desk/conversations/{conversation_id}/turns", response_model=None)
     def turn(conversation_id: str, body: TurnIn, user: User = annotator) -> StreamingResponse:
         """JSON lines: pieces of both answers, then the screen or an error."""
         pieces = desk.turn(user, conversation_id, body.message)
-        lines = _streamed(pieces)
+        lines = _streamed(pieces, places)
         return StreamingResponse(lines, media_type="application/x-ndjson", headers=STREAM_HEADERS)
 
     @api.post("/desk/conversations/{conversation_id}/end")
@@ -168,11 +186,16 @@ def _conversation_routes(api: APIRouter, desk: Desk, annotator: Any) -> None:
         return screen_json(desk.end_conversation(user, conversation_id))
 
 
-async def _streamed(pieces: Generator[Piece | Screen, None, None]) -> AsyncIterator[str]:
+async def _streamed(
+    pieces: Generator[Piece | Screen, None, None], places: Semaphore
+) -> AsyncIterator[str]:
     """One line for each piece. A reader who goes away ends the request to vLLM."""
+    lines = _lines(pieces)
+    own = CapacityLimiter(1)  # a piece is long in coming, and the common threads are for picks
     try:
-        async for line in iterate_in_threadpool(_lines(pieces)):
-            yield line
+        async with places:
+            while line := await to_thread.run_sync(next, lines, None, limiter=own):
+                yield line
     finally:
         pieces.close()
 
@@ -203,7 +226,7 @@ def item_json(item: dict[str, Any]) -> dict[str, Any]:
 
 def pick_json(pick: PastPick) -> dict[str, Any]:
     asked = [message["content"] for message in pick.messages if message["role"] == "user"]
-    return asdict(views.before(pick)) | {
+    return asdict(pick.pick) | {
         "id": pick.judgment_id,
         "seq": pick.seq,
         "created": iso(pick.created),

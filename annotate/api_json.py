@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from annotate.accounts import WrongPassword
 from annotate.conversations import TurnFailed, TurnRefused
 from annotate.research import Research
 from store import pairs
@@ -23,6 +24,15 @@ from store.rows import (
     Run,
     Verdict,
 )
+
+CODES: dict[type[PrefloopError], str] = {
+    NotFound: "not_found",
+    Conflict: "conflict",
+    Invalid: "invalid",
+    WrongPassword: "wrong_password",
+    TurnRefused: "turn_refused",
+    TurnFailed: "turn_failed",
+}
 
 
 class Body(BaseModel):
@@ -40,7 +50,7 @@ class JudgmentIn(Body):
     best: int | None = None  # with the verdict ranked: places on the screen, 0 to 3
     worst: int | None = None
     ms_spent: Annotated[int, Field(ge=0, le=86_400_000)] | None = None
-    guidelines_version: Annotated[int, Field(ge=1)] | None = None
+    guidelines_version: Annotated[int, Field(ge=1, lt=2**31)] | None = None
 
 
 PairKind = Literal["pair", "four"]  # for programs; conversations belong to the page
@@ -105,11 +115,12 @@ def pair_json(lease: Lease) -> dict[str, Any]:
 
 
 def error_json(error: PrefloopError) -> dict[str, Any]:
-    """For the end of a stream whose status is out already."""
-    kinds = {TurnRefused: "turn_refused", TurnFailed: "turn_failed", Conflict: "conflict"}
-    kinds |= {NotFound: "not_found", Invalid: "invalid"}
-    code = next((code for kind, code in kinds.items() if isinstance(error, kind)), "unavailable")
-    return {"error": {"code": code, "message": str(error)}}
+    """The answer of a request that failed, see PrefloopError for `key` and `values`."""
+    code = next((code for kind, code in CODES.items() if isinstance(error, kind)), "unavailable")
+    told: dict[str, Any] = {"code": code, "message": str(error)}
+    if error.key is not None:
+        told |= {"key": error.key, "values": error.values}
+    return {"error": told}
 
 
 def policy_json(policy: Policy) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class PoolIn(Body):
     annotators: tuple[str, ...] = ()
     overlap_share: float | None = None
     overlap_annotators: int | None = None
-    turns: int = 1
+    turns: int = 4
     active: bool = True
 
 
@@ -192,7 +192,11 @@ def _guideline_routes(api: APIRouter, store: Store, needs: Guard) -> None:
     def one(version: int, user: User = researcher) -> dict[str, Any]:
         current = guidelines.current(store)
         if current is None or not 1 <= version <= current.version:
-            raise NotFound(f"There is no version {version} of the guidelines.")
+            raise NotFound(
+                f"There is no version {version} of the guidelines.",
+                "guidelines_gone",
+                version=version,
+            )
         # versions are numbered without a gap
         return guideline_json(guidelines.everyone(store, current.version - version + 1)[-1])
 
@@ -256,14 +260,17 @@ def practice_item(store: Store, practice_id: str) -> PracticeItem:
     for item in practice.items(store):
         if item.practice_id == practice_id:
             return item
-    raise NotFound("There is no such practice item.")
+    raise NotFound("There is no such practice item.", "practice_gone")
 
 
 def put_in_order(store: Store, practice_ids: list[str]) -> None:
     """Raises Conflict unless these are the active items: somebody changed the round meanwhile."""
     active = {item.practice_id: item for item in practice.items(store, active_only=True)}
     if sorted(practice_ids) != sorted(active):
-        raise Conflict("The practice round was changed meanwhile. Load it again, then order it.")
+        raise Conflict(
+            "The practice round was changed meanwhile. Load it again, then order it.",
+            "practice_changed",
+        )
     for position, practice_id in enumerate(practice_ids, 1):
         item = active[practice_id]
         if item.position != position:

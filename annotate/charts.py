@@ -11,6 +11,8 @@ from html import escape
 from statistics import fmean
 from typing import Any
 
+from annotate.language import translate
+
 Point = tuple[float, float]
 
 MAX_POINTS = 240  # more than the pixels of a small chart show
@@ -24,6 +26,7 @@ def line_chart(
     *,
     x_max: float,
     tone: str,
+    lang: str,
     floor: float | None = None,
     ceiling: float | None = None,
     reference: float | None = None,
@@ -36,14 +39,23 @@ def line_chart(
     head = (
         f'<figcaption><span>{escape(title)}</span><b class="{tone}">{escape(last)}</b></figcaption>'
     )
-    described = escape(
-        f"{title}: {last} at step {points[-1][0]:g}" if points else f"{title}: no value yet"
-    )
-    body = _plot(points, raw, x_max, tone, floor, ceiling, reference) if points else _empty()
+    described = escape(_described(title, last, points, lang))
+    body = _empty()
+    if points:
+        x_max = max(x_max, points[-1][0], 1.0)
+        body = _plot(points, raw, x_max, tone, floor, ceiling, reference)
+        body += _steps(points[-1][0], x_max, lang)
     return (
         f'<figure class="chart">{head}<div class="plot" role="img" aria-label="{described}">'
         f"{body}</div></figure>"
     )
+
+
+def _described(title: str, last: str, points: Sequence[Point], lang: str) -> str:
+    if not points:
+        return translate(lang, "research.chart.empty", title=title)
+    step = f"{points[-1][0]:g}"
+    return translate(lang, "research.chart.at", title=title, value=last, step=step)
 
 
 def thin(points: Sequence[Point]) -> list[Point]:
@@ -95,7 +107,6 @@ def _plot(
         v for v in (floor, ceiling, reference) if v is not None
     ]
     marks = ticks(min(values), max(values))
-    x_max = max(x_max, points[-1][0], 1.0)
     low, high = marks[0], marks[-1]
 
     def down(value: float) -> float:
@@ -114,19 +125,20 @@ def _plot(
     # a line without length: its round ends make a dot that the stretched picture cannot deform
     lines += f'<path class="dot {tone}" d="M{x:.2f} {y:.2f}h0"/>'
     labels = "".join(f'<span class="y" style="top:{down(m):.2f}%">{m:g}</span>' for m in marks)
-    return _svg(lines) + labels + _steps(points[-1][0], x_max)
+    return _svg(lines) + labels
 
 
 def _svg(lines: str) -> str:
     return f'<svg viewBox="0 0 100 100" preserveAspectRatio="none" aria-hidden="true">{lines}</svg>'
 
 
-def _steps(now: float, x_max: float) -> str:
+def _steps(now: float, x_max: float, lang: str) -> str:
     """0, the step of the last value, and the planned end, without overlap."""
     share = now / x_max
     marks = '<span class="x" style="left:0">0</span>'
     if share >= 1:
-        return marks + f'<span class="x end" style="right:0">step {now:g}</span>'
+        step = escape(translate(lang, "research.chart.step", step=f"{now:g}"))
+        return marks + f'<span class="x end" style="right:0">{step}</span>'
     if 0.15 < share < 0.82:
         marks += f'<span class="x now" style="left:{100 * share:.2f}%">{now:g}</span>'
     return marks + f'<span class="x end" style="right:0">{x_max:g}</span>'

@@ -62,7 +62,9 @@ class Conversations:
         """
         talk = conversations.get(self.store, user.user_id, conversation_id)
         if talk.pair_id is not None:
-            raise Conflict("The answers of this turn are there. Choose one of them first.")
+            raise Conflict(
+                "The answers of this turn are there. Choose one of them first.", "turn_open"
+            )
         return self._stream(user, talk, _next_messages(talk, message))
 
     def _stream(
@@ -101,7 +103,7 @@ class Conversations:
         """Raises Conflict while another tab has this turn written."""
         with self._lock:
             if conversation_id in self._writing:
-                raise Conflict("The answers are being written in another tab already.")
+                raise Conflict("The answers are being written in another tab already.", "turn_busy")
             self._writing.add(conversation_id)
         try:
             yield
@@ -143,14 +145,18 @@ def _next_messages(talk: Conversation, message: str | None) -> list[Message]:
     """Raises Invalid."""
     if not talk.needs_message:
         if message is not None:
-            raise Invalid("The message of this turn is given. Start it without one.")
+            raise Invalid("The message of this turn is given. Start it without one.", "turn_given")
         return talk.messages
     if message is None or not message.strip():
-        raise Invalid("Write a message first.")
+        raise Invalid("Write a message first.", "message_empty")
     if len(message) > LONGEST:
-        raise Invalid(f"A message has at most {LONGEST:,} characters. Shorten it.")
+        raise Invalid(
+            f"A message has at most {LONGEST:,} characters. Shorten it.",
+            "message_long",
+            most=LONGEST,
+        )
     if not is_text(message):
-        raise Invalid("The message holds characters that are not valid Unicode.")
+        raise Invalid("The text holds characters that are not valid Unicode.", "not_unicode")
     return [*talk.messages, {"role": "user", "content": message}]
 
 

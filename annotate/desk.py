@@ -12,15 +12,15 @@ from annotate import views
 from annotate.conversations import Conversations, Piece
 from annotate.progress import ProgressBook
 from annotate.sampler import Sampler
-from annotate.supply import Overlap, drawn
+from annotate.supply import Overlap, drawn, is_sampled
 from annotate.views import Item, Screen, Waiting
-from store import conversations, guidelines, judgments, pairs, policies, pools, prompts
+from store import conversations, guidelines, history, judgments, pairs, policies, pools, prompts
 from store.conversations import Conversation
 from store.database import Store
 from store.judgments import NewJudgment
 from store.pairs import SIDES, Lease
 from store.pools import Pool
-from store.rows import Invalid, Kind, NotFound, User
+from store.rows import Invalid, Kind, NotFound, User, utc_now
 from train.policy.server import PolicyServer
 
 KINDS: tuple[Kind, ...] = ("pair", "four", "conversation")
@@ -114,10 +114,15 @@ class Desk:
 
     # --- the page -------------------------------------------------------------------------------
 
-    def screen(self, user: User) -> Screen:
-        """What this annotator holds, or the next one."""
+    def screen(self, user: User, aside: str | None = None) -> Screen:
+        """What this annotator holds, with a lease that is no older than a quarter of its life, or
+        the next one. `aside`: the id of a pair to go on without for now."""
+        if aside is not None:
+            pairs.put_aside(self.store, user.user_id, aside)
         allowed = self._drawn(user)
         held = pairs.held_by(self.store, user.user_id, KINDS)
+        if held and held.expires - utc_now() < self.lease * 0.75:
+            held = pairs.renew(self.store, user.user_id, held, self.lease)
         item = self._leased(user, held) if held else self._next(user, allowed)
         return self._screen(user, allowed, item)
 
@@ -133,23 +138,25 @@ class Desk:
             stored, lease = judgments.judge_and_lease(
                 self.store, user, new, self.draw, self.lease, order, KINDS
             )
-            item = self._leased(user, lease) if lease else self._new_talk(user, allowed)
+            item = self._leased(user, lease) if lease else self._without_pair(user, allowed)
         return stored, self._screen(user, allowed, item)
 
-    def undo(self, user: User) -> tuple[bool, Screen]:
-        """Take back the newest own pick that counts, and show its pair as it was judged.
+    def undo(self, user: User, judgment_id: str | None = None) -> tuple[bool, Screen]:
+        """Take back this own pick, or the newest one, and show its pair as it was judged.
 
-        False without one; then the screen is what it was.
+        False without one; then the screen is what it was. Raises NotFound or Conflict, see
+        judgments.undo.
         """
-        undone = judgments.undo(self.store, user, self.lease)
+        undone = judgments.undo(self.store, user, self.lease, judgment_id)
         screen = self.screen(user)
         item = screen.item
         if undone and item and item.pair_id == undone.pair_id:
-            screen = replace(screen, item=replace(item, before=views.before(undone)))
+            screen = replace(screen, item=replace(item, before=undone.pick))
         return undone is not None, screen
 
-    def retract(self, user: User, judgment_id: str) -> None:
-        judgments.retract(self.store, user, judgment_id, self.lease)
+    def retract(self, user: User, judgment_id: str) -> bool:
+        """Whether the pair is on the screen of the pick's author again."""
+        return judgments.retract(self.store, user, judgment_id, self.lease)
 
     def turn(
         self, user: User, conversation_id: str, message: str | None
@@ -173,7 +180,12 @@ class Desk:
         """The pools of this annotator, the one that the next pair should come from first."""
         modes = {MODES[kind] for kind in kinds}
         mine = pools.for_user(pools.everyone(self.store), user)
-        return drawn([pool for pool in mine if pool.mode in modes], self._rng)
+        order = drawn([pool for pool in mine if pool.mode in modes], self._rng)
+        if self.sampler.waits(user):
+            # For the pair that was drawn before: a new draw with every look would end in a
+            # conversation sooner or later, whatever the weights are.
+            order.sort(key=is_sampled, reverse=True)
+        return order
 
     def _next(self, user: User, allowed: Sequence[Pool]) -> Item | None:
         """Something new: the talk at work, else of the pool that was drawn first."""
@@ -184,7 +196,13 @@ class Desk:
         lease = pairs.lease_next(
             self.store, user.user_id, self.draw, self.lease, _ids(allowed), KINDS
         )
-        return self._leased(user, lease) if lease else self._new_talk(user, allowed)
+        return self._leased(user, lease) if lease else self._without_pair(user, allowed)
+
+    def _without_pair(self, user: User, allowed: Sequence[Pool]) -> Item | None:
+        """A pair was drawn and none is ready. Who can get one waits for it; others talk."""
+        empty = self.sampler.out_of_prompts
+        coming = any(is_sampled(pool) and pool.pool_id not in empty for pool in allowed)
+        return None if coming else self._new_talk(user, allowed)
 
     def _talk(self, user: User, allowed: Sequence[Pool]) -> Conversation | None:
         """The conversation at work."""
@@ -226,6 +244,7 @@ class Desk:
             None if item else self._waiting(allowed),
             self.progress.of(user),
             guideline.version if guideline else None,
+            history.newest(self.store, user.user_id),
         )
 
     def _waiting(self, allowed: Sequence[Pool]) -> Waiting:

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,7 +25,8 @@ to $target (format parquet, compression zstd)
 def write_export(
     rows: Iterator[str], out: Path, split: str | None, about: dict[str, Any]
 ) -> dict[Path, int]:
-    """Rows per file written. With `split`: NAME.train and NAME.test; a prompt is in only one.
+    """Rows per file written. With `split`: NAME.train and NAME.test; what begins with the
+    same question is in only one.
 
     Raises Invalid for a bad split, a missing folder, or an ending other than .jsonl, .json or
     .parquet.
@@ -72,9 +74,17 @@ def train_share(split: str) -> float:
 
 
 def prompt_fraction(line: str) -> float:
-    """A number in [0, 1) that depends on the prompt alone."""
-    prompt = json.dumps(json.loads(line)["prompt"], ensure_ascii=False)
-    return int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:8]) / 2**64
+    """A number in [0, 1) that depends on what was asked first: turns of one talk stay together."""
+    opening = _opening(json.loads(line)["prompt"])
+    return int.from_bytes(hashlib.sha256(opening.encode()).digest()[:8]) / 2**64
+
+
+def _opening(prompt: str | list[dict[str, str]]) -> str:
+    """The prompt up to its first answer; as text it is laid out by store.exporting.as_text."""
+    if isinstance(prompt, str):
+        return prompt.split("\n\nAssistant:", 1)[0].removeprefix("\n\nHuman: ")
+    asked = takewhile(lambda message: message["role"] != "assistant", prompt)
+    return json.dumps(list(asked), ensure_ascii=False)
 
 
 def _to_parquet(path: Path, count: int) -> None:

@@ -50,6 +50,14 @@ ATTRIBUTES = dict.fromkeys(
     ),
     LENGTH,
 )
+# Functions that are set upright, a thin space apart from letters, numbers and each other.
+FUNCTIONS = words(
+    """arccos arcsin arctan arg cos cosh cot coth csc deg dim exp hom ker lg ln log sec sin sinh tan
+    tanh"""
+)
+THIN_EM = "0.1667em"
+ROWS = words("math mrow mtd mstyle msqrt menclose")  # their children stand beside each other
+SCRIPTS = words("msub msup msubsup")
 
 
 def mathml(tex: str, *, display: bool) -> str | None:
@@ -60,6 +68,7 @@ def mathml(tex: str, *, display: bool) -> str | None:
     try:
         tree = Converter(display="block" if display else "inline").convert_to_element(tex)
         whole = _clean(tree) and any(tree.itertext())
+        _space_functions(tree)
         return tostring(tree, encoding="unicode") if whole else None
     except Exception:  # noqa: BLE001 - the converter raises whatever it stumbles over
         return None
@@ -81,3 +90,26 @@ def _clean(tree: Element) -> bool:
         if element.text.startswith("\\") and element.text != "\\":
             return False  # a command that the converter does not know
     return True
+
+
+def _space_functions(tree: Element) -> None:
+    """The converter writes a function as a plain word, which browsers set tight."""
+    for row in [element for element in tree.iter() if element.tag in ROWS]:
+        spaced: list[Element] = []
+        for element in row:
+            if spaced and _apart(spaced[-1], element):
+                spaced.append(Element("mspace", width=THIN_EM))
+            spaced.append(element)
+        row[:] = spaced
+
+
+def _apart(before: Element, after: Element) -> bool:
+    """Operators have a space of their own; an opening bracket follows its function at once."""
+    if _is_function(after):
+        return before.tag not in ("mo", "mspace") or before.text in (")", "]", "}")
+    return _is_function(before) and after.tag not in ("mo", "mspace")
+
+
+def _is_function(element: Element) -> bool:
+    base = element[0] if element.tag in SCRIPTS else element
+    return base.tag == "mi" and base.text in FUNCTIONS

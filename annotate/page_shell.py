@@ -49,7 +49,7 @@ def shell_head(template_file: str, script: str, styles: Sequence[str] = ()) -> s
     """What to give Gradio as `head`: a skeleton of static/pages, an entry module of static/js and
     style sheets of static beside the common ones."""
     skeleton = (STATIC / "pages" / template_file).read_text("utf-8")
-    sheets = ("style.css", "shell.css", *styles)
+    sheets = ("style.css", "shell.css", "texts.css", *styles)
     return "".join(
         (
             f'<link rel="icon" href="{ICON}">',

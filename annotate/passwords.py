@@ -19,7 +19,7 @@ class BadPassword(Invalid):
     """A password that cannot be taken. `code` is a key of REASONS."""
 
     def __init__(self, code: str) -> None:
-        super().__init__(REASONS[code])
+        super().__init__(REASONS[code], code)
         self.code = code
 
 

@@ -48,8 +48,8 @@ class ProgressBook:
     def __init__(self, store: Store, goal: int, leaderboard: bool) -> None:
         self.store, self.goal, self.leaderboard = store, goal, leaderboard
         self._offsets: dict[str, int] = {}  # user id: minutes ahead of UTC
-        self._team: _Kept[TeamStatistics] = _Kept(TEAM_S)
-        self._trained: _Kept[TrainedWith | None] = _Kept(TRAINED_S)
+        self._team: Kept[TeamStatistics] = Kept(TEAM_S)
+        self._trained: Kept[TrainedWith | None] = Kept(TRAINED_S)
 
     def set_clock(self, user_id: str, utc_offset_min: int) -> None:
         self._offsets[user_id] = max(WEST_MIN, min(EAST_MIN, utc_offset_min))
@@ -80,7 +80,7 @@ class ProgressBook:
         )
 
 
-class _Kept(Generic[T]):
+class Kept(Generic[T]):
     """Values by key, each worked out again when it is older than `seconds`."""
 
     def __init__(self, seconds: float) -> None:

@@ -6,38 +6,41 @@ from collections.abc import Sequence
 from datetime import datetime
 from html import escape
 
+from annotate.language import translate
+from annotate.reasons import why
 from annotate.views import Overview
-from annotate.wording import (
-    KIND,
-    TONES,
-    accuracy,
-    ago,
-    chip_html,
-    more_html,
-    rows_used,
-    span,
-    why,
-)
+from annotate.wording import accuracy, ago, kind_of, more_html, rows_used, span, state_html
 from store.rows import Policy, Run, utc_now
 
 RUNS_SHOWN, POLICIES_SHOWN = 12, 50
-EXPORTS = (
-    ("trl", "TRL preference", "prompt, chosen, rejected"),
-    ("trl-conversational", "TRL conversational", "the same as messages"),
-    ("jsonl", "Everything", "both sides, log-probabilities, seeds, times"),
+COLUMNS = (
+    ("run", ""),
+    ("kind", ""),
+    ("state", ""),
+    ("held_out", "n"),
+    ("took", "n"),
+    ("when", "n"),
+    ("result", ""),
 )
+EXPORTS = (("trl", "trl"), ("trl-conversational", "conversational"), ("jsonl", "everything"))
 
 
-def runs_table(overview: Overview) -> str:
+def runs_table(overview: Overview, lang: str) -> str:
+    title = f"<h2>{_t(lang, 'research.runs')}</h2>"
     if not overview.runs:
-        return '<h2>Runs</h2><p class="sub">None yet. Each run appears here with its result.</p>'
-    rows = "".join(_run_row(run) for run in _nested(overview.runs)[:RUNS_SHOWN])
-    return (
-        '<h2>Runs</h2><table class="stacking"><thead><tr><th>Run</th><th>Kind</th><th>State</th>'
-        '<th class="n">Held-out accuracy</th><th class="n">Took</th><th class="n">When</th>'
-        f"<th>Result</th></tr></thead><tbody>{rows}</tbody></table>"
-        f"{more_html(len(overview.runs) - RUNS_SHOWN)}"
+        return f'{title}<p class="sub">{_t(lang, "research.runs.none")}</p>'
+    heads = "".join(
+        f'<th class="{look}">{_t(lang, f"research.column.{name}")}</th>' for name, look in COLUMNS
     )
+    rows = "".join(_run_row(run, lang) for run in _nested(overview.runs)[:RUNS_SHOWN])
+    return (
+        f'{title}<table class="stacking"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody>'
+        f"</table>{more_html(len(overview.runs) - RUNS_SHOWN, lang)}"
+    )
+
+
+def _t(lang: str, key: str, **values: object) -> str:
+    return escape(translate(lang, key, **values), quote=True)
 
 
 def _nested(runs: Sequence[Run]) -> list[Run]:
@@ -51,20 +54,24 @@ def _nested(runs: Sequence[Run]) -> list[Run]:
     return out
 
 
-def _run_row(run: Run) -> str:
+def _run_row(run: Run, lang: str) -> str:
     state = run.verdict if run.status == "done" and run.verdict else run.status
     # of a promoted policy, the serving card and the list of policies give the reason
-    reason = "" if run.verdict == "promoted" else why(run.reason)
-    facts = [] if run.parent_run_id else rows_used(run.metrics)  # the parts use the round's rows
+    reason = "" if run.verdict == "promoted" else why(run.reason, lang)
+    # the parts use the round's rows
+    facts = [] if run.parent_run_id else rows_used(run.metrics, lang)
     result = " · ".join(t for t in (run.policy_id or "", reason, *facts) if t)
-    took = "–" if run.status == "queued" else span((_end(run) - run.created).total_seconds())
+    seconds = (_end(run) - run.created).total_seconds()
+    took = "–" if run.status == "queued" else span(seconds, lang)
+    held_out, took_name = (_t(lang, f"research.narrow.{name}") for name in ("held_out", "took"))
     return (
         f'<tr class="{"part" if run.parent_run_id else "whole"}">'
         f'<td class="id mono">{escape(run.run_id)}</td>'
-        f'<td class="kind">{escape(KIND.get(run.kind, run.kind))}</td>'
-        f'<td class="state">{chip_html(state, TONES.get(state, ""))}</td>'
-        f'<td class="n held-out">{escape(accuracy(run.metrics))}</td>'
-        f'<td class="n took">{took}</td><td class="n when">{ago(run.created)}</td>'
+        f'<td class="kind">{escape(kind_of(run.kind, lang))}</td>'
+        f'<td class="state">{state_html(state, lang)}</td>'
+        f'<td class="n held-out" data-name="{held_out}">{escape(accuracy(run.metrics))}</td>'
+        f'<td class="n took" data-name="{took_name}">{escape(took)}</td>'
+        f'<td class="n when">{escape(ago(run.created, lang))}</td>'
         f'<td class="why">{escape(result)}</td></tr>'
     )
 
@@ -73,47 +80,53 @@ def _end(run: Run) -> datetime:
     return utc_now() if run.status == "running" else run.changed
 
 
-def policies_table(overview: Overview) -> str:
+def policies_table(overview: Overview, lang: str) -> str:
     if not overview.policies:
-        return '<p class="sub">The first policy appears once the policy server is up.</p>'
-    rows = "".join(_policy_row(policy) for policy in overview.policies[:POLICIES_SHOWN])
+        return f'<p class="sub">{_t(lang, "research.policies.none")}</p>'
+    name, serve = _t(lang, "research.policies"), _t(lang, "research.column.serve")
+    version, state = _t(lang, "research.column.version"), _t(lang, "research.column.state")
+    rows = "".join(_policy_row(policy, lang) for policy in overview.policies[:POLICIES_SHOWN])
     return (
-        '<div class="scroll"><table><thead><tr><th>Version</th><th>State</th>'
-        '<th class="n">Serve it</th></tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>{more_html(len(overview.policies) - POLICIES_SHOWN)}"
+        f'<div class="scroll" role="region" aria-label="{name}" tabindex="0"><table><thead><tr>'
+        f'<th>{version}</th><th>{state}</th><th class="n">{serve}</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+        f"{more_html(len(overview.policies) - POLICIES_SHOWN, lang)}"
     )
 
 
-def _policy_row(policy: Policy) -> str:
+def _policy_row(policy: Policy, lang: str) -> str:
     act = ""
     if policy.status in ("candidate", "retired") and not policy.retired_for_good:
         name = escape(policy.policy_id, quote=True)
         act = (
-            f'<button type="button" class="link" data-policy="{name}" aria-label="Promote {name}">'
-            "Promote</button>"
+            f'<button type="button" class="link" data-policy="{name}" '
+            f'aria-label="{_t(lang, "research.promote_policy", policy=policy.policy_id)}">'
+            f"{_t(lang, 'research.promote')}</button>"
         )
     row = (
         f'<td class="mono">{escape(policy.policy_id)}</td>'
-        f'<td>{chip_html(policy.status, TONES.get(policy.status, ""))}</td><td class="n">{act}</td>'
+        f'<td>{state_html(policy.status, lang)}</td><td class="n">{act}</td>'
     )
-    reason = escape(why(policy.reason))
+    reason = escape(why(policy.reason, lang))
     if not reason:
         return f"<tr>{row}</tr>"
     return f'<tr class="told">{row}</tr><tr><td class="why" colspan="3">{reason}</td></tr>'
 
 
-def data_card() -> str:
+def data_card(lang: str) -> str:
     buttons = "".join(
-        f'<a class="btn" href="/api/v1/export/{name}" download><b>{title}</b>'
-        f'<span class="sub">{what}</span></a>'
-        for name, title, what in EXPORTS
+        f'<a class="btn" href="/api/v1/export/{path}" download>'
+        f"<b>{_t(lang, f'research.export.{name}')}</b>"
+        f'<span class="sub">{_t(lang, f"research.export.{name}_what")}</span></a>'
+        for path, name in EXPORTS
     )
     simulated = " · ".join(
-        f'<a href="/api/v1/export/{name}?where=source%3Dall" download>{title}</a>'
-        for name, title, _ in EXPORTS
+        f'<a href="/api/v1/export/{path}?where=source%3Dall" download>'
+        f"{_t(lang, f'research.export.{name}')}</a>"
+        for path, name in EXPORTS
     )
     return (
-        '<h2>Download the preferences</h2><p class="sub">JSON lines of human and imported picks; '
-        f'those that were taken back are left out.</p><div class="exports">{buttons}</div>'
-        f'<p class="sub">With the picks of simulated annotators: {simulated}</p>'
+        f'<h2>{_t(lang, "research.export")}</h2><p class="sub">{_t(lang, "research.export.what")}'
+        f'</p><div class="exports">{buttons}</div>'
+        f'<p class="sub">{_t(lang, "research.export.simulated")} {simulated}</p>'
     )

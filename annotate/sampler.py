@@ -96,6 +96,11 @@ class Sampler:
         self._seen[user.user_id] = _Seen(user, time.monotonic(), waiting)
         self._wake.set()
 
+    def waits(self, user: User) -> bool:
+        """Whether this annotator found no pair the last time."""
+        seen = self._seen.get(user.user_id)
+        return seen is not None and seen.waiting
+
     def wake(self) -> None:
         self._wake.set()
 
@@ -140,7 +145,7 @@ class Sampler:
     def _missing(self, known: Sequence[Pool]) -> dict[str, int]:
         """Pairs to sample now, by pool id."""
         ready = pairs.ready_by_pool(self.store)
-        wanted = targets(self._seats(known), self.overlap)
+        wanted = targets(self._seats(known), self.overlap, self.out_of_prompts)
         short = {pool_id: n - ready.get(pool_id, 0) for pool_id, n in wanted.items()}
         return {pool_id: n for pool_id, n in short.items() if n > 0}
 

@@ -19,10 +19,10 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from annotate.accounts import Accounts
+from annotate.language import FALLBACK, catalogue, language_of, translate
 from store.rows import PrefloopError, Role, User
 
 log = logging.getLogger(__name__)
-FAILED = "That did not work; the app's log says why. Reload the page and look whether it was saved."
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
@@ -62,24 +62,37 @@ def acting_user(accounts: Accounts, request: gr.Request, role: Role) -> User:
     """The user behind a Gradio event. Its session hash comes from the client and proves nothing."""
     user = accounts.user(request.username)
     if user is None or not user.may(role):
-        raise gr.Error("Your sign-in ended. Sign in again.", title="", print_exception=False)
+        ended = translate(lang_of(request), "error.signed_out")
+        raise gr.Error(escape(ended), title="", print_exception=False)
     return user
 
 
+def lang_of(request: gr.Request) -> str:
+    """The language of whoever caused a Gradio event."""
+    return language_of(request.request) if request.request else FALLBACK
+
+
 @contextmanager
-def shown_to_user() -> Iterator[None]:
-    """The one place where an error of ours becomes page text. Any other exception is a bug: Gradio
-    would drop the click in silence, so the page says that it failed and the log says why."""
+def shown_to_user(lang: str) -> Iterator[None]:
+    """The one place where an error of ours becomes page text, in `lang`. Any other exception is a
+    bug: Gradio would drop the click in silence, so the page says that it failed and the log why."""
     try:
         yield
     except gr.Error:
         raise
     except PrefloopError as error:
-        message = escape(str(error))  # Gradio renders the message as HTML
+        message = escape(sentence(error, lang))  # Gradio renders the message as HTML
         raise gr.Error(message, title="", print_exception=False) from error
     except Exception as bug:
         log.exception("a page handler failed")
-        raise gr.Error(FAILED, title="", print_exception=False) from bug
+        message = escape(translate(lang, "error.bug"))
+        raise gr.Error(message, title="", print_exception=False) from bug
+
+
+def sentence(error: PrefloopError, lang: str) -> str:
+    """As sentence() of api.js: the store's own English words where the catalogues have none."""
+    key = f"error.{error.key}"
+    return translate(lang, key, **error.values) if key in catalogue(lang) else str(error)
 
 
 # --- what --------------------------------------------------------------------------------------

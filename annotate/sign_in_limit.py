@@ -10,6 +10,7 @@ from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
+from store.names import normal
 from store.rows import PrefloopError
 
 PER_NAME = RateLimitItemPerMinute(5, 5, namespace="name")
@@ -48,7 +49,7 @@ class SignInLimit:
 
 def _limits(name: str, address: str) -> tuple[tuple[RateLimitItemPerMinute, tuple[str, ...]], ...]:
     network = _network(address)
-    return (PER_NAME, (network, name[:64])), (PER_ADDRESS, (network,))
+    return (PER_NAME, (network, normal(name)[:64])), (PER_ADDRESS, (network,))
 
 
 def _network(address: str) -> str:

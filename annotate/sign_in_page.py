@@ -6,17 +6,12 @@ from html import escape
 from urllib.parse import urlencode
 
 from annotate.language import catalogue, languages, translate
+from annotate.navigation import pages_for
 from annotate.passwords import LONGEST, SHORTEST
 from annotate.theme import ICON, asset
-from store.rows import Role, User
+from store.rows import User
 
 NEW_LINK_COMMAND = "prefloop users link NAME"
-PAGES: tuple[tuple[str, Role], ...] = (
-    ("annotate", "annotator"),
-    ("research", "researcher"),
-    ("pools", "researcher"),
-    ("people", "admin"),
-)
 
 
 class SignInPages:
@@ -59,9 +54,9 @@ class SignInPages:
         """For a user who is signed in but asked for a page of another role, and for sign-out."""
         role = f"<b>{self._t(f'role.{user.role}')}</b>"
         links = "".join(
-            f'<a class="btn" href="/{page}">{self._t(f"nav.{page}")}</a>'
-            for page, needed in PAGES
-            if user.may(needed)
+            f'<a class="btn" href="{page.path}">{self._t(f"nav.{page.name}")}</a>'
+            for page in pages_for(user.role)
+            if "#" not in page.path
         )
         body = f"""<h1>{self._t("signin.in_as", name=user.name)}</h1>
 <p>{self._t("signin.role").replace("{role}", role)}</p>

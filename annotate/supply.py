@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from store.pools import Pool
@@ -46,21 +46,27 @@ class Seat:
     ready: int
 
 
-def targets(seats: Sequence[Seat], overlap: Overlap) -> dict[str, int]:
+def targets(
+    seats: Sequence[Seat], overlap: Overlap, without_prompts: Collection[str] = ()
+) -> dict[str, int]:
     """Pairs to keep ready, by pool id.
 
     Each seat wants its number spread over its pools by weight, and at least one of each. Pairs that
     several will judge count for several seats, but one seat sees each of them only once.
+    `without_prompts`: ids of pools that gave nothing; they are still tried, for one pair, and the
+    others share their weight.
     """
     wanted: Counter[str] = Counter()
     most: Counter[str] = Counter()
     takers: Counter[str] = Counter()
     pools: dict[str, Pool] = {}
     for seat in seats:
-        sampled = [pool for pool in seat.pools if pool.mode in SIDES]
-        weights = sum(pool.weight for pool in sampled)
+        sampled = [pool for pool in seat.pools if is_sampled(pool)]
+        weights = sum(pool.weight for pool in sampled if pool.pool_id not in without_prompts)
         for pool in sampled if seat.ready else ():
-            share = math.ceil(round(seat.ready * pool.weight / weights, 6))
+            share = 1
+            if pool.pool_id not in without_prompts:
+                share = math.ceil(round(seat.ready * pool.weight / weights, 6))
             wanted[pool.pool_id] += share
             most[pool.pool_id] = max(most[pool.pool_id], share)
             takers[pool.pool_id] += 1
@@ -72,6 +78,11 @@ def targets(seats: Sequence[Seat], overlap: Overlap) -> dict[str, int]:
         )
         for pool_id in wanted
     }
+
+
+def is_sampled(pool: Pool) -> bool:
+    """Whether pairs of it are made ahead."""
+    return pool.mode in SIDES
 
 
 def drawn(pools: Sequence[Pool], rng: random.Random) -> list[Pool]:

@@ -14,11 +14,10 @@ from typing import Any, Literal
 from annotate.progress import Progress
 from annotate.rendering import SHOWN_CHARS, rendered
 from store.conversations import Conversation
-from store.history import PastPick
-from store.judgments import Undone
+from store.history import PastPick, Pick
 from store.pairs import Lease
 from store.practice import PracticeItem
-from store.rows import Kind, Message, Policy, Run, Verdict
+from store.rows import Kind, Message, Policy, Run
 from train.policy.server import State
 
 EXCERPT_CHARS = 240
@@ -33,6 +32,7 @@ class Said:
     content: str
     html: str
     chars: int  # of the whole
+    cut: bool
 
 
 @dataclass(frozen=True)
@@ -52,19 +52,6 @@ class Talk:
 
 
 @dataclass(frozen=True)
-class Before:
-    """A pick that was taken back, or is looked at again, as it was made."""
-
-    verdict: Verdict
-    strength: int | None
-    reasons: list[str]
-    comment: str | None
-    edited_text: str | None
-    best: int | None  # place on the screen
-    worst: int | None
-
-
-@dataclass(frozen=True)
 class Item:
     """What one annotator has to judge. `answers` are in the order on the screen."""
 
@@ -74,7 +61,7 @@ class Item:
     answers: list[Answer]
     lease_expires: datetime | None  # UTC
     conversation: Talk | None
-    before: Before | None
+    before: Pick | None  # as it was made: taken back, or looked at again
 
 
 @dataclass(frozen=True)
@@ -100,6 +87,7 @@ class Screen:
     waiting: Waiting | None
     progress: Progress
     guidelines_version: int | None
+    undo: str | None  # id of the newest own pick that counts, which undo takes back
 
 
 def said(messages: Sequence[Message]) -> list[Said]:
@@ -109,6 +97,7 @@ def said(messages: Sequence[Message]) -> list[Said]:
             message["content"][:SHOWN_CHARS],
             rendered(message["content"]),
             len(message["content"]),
+            len(message["content"]) > SHOWN_CHARS,
         )
         for message in messages
     ]
@@ -151,19 +140,7 @@ def past(pick: PastPick) -> Item:
         answers(pick.texts),
         lease_expires=None,
         conversation=None,
-        before=before(pick),
-    )
-
-
-def before(pick: PastPick | Undone) -> Before:
-    return Before(
-        pick.verdict,
-        pick.strength,
-        pick.reasons,
-        pick.comment,
-        pick.edited_text,
-        pick.best,
-        pick.worst,
+        before=pick.pick,
     )
 
 

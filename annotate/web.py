@@ -16,7 +16,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from annotate.accounts import Accounts, WrongPassword
+from annotate.accounts import Accounts
+from annotate.api_json import error_json
 from annotate.desk import Desk
 from annotate.page_shell import Assets, build_shell_page, shell_head
 from annotate.passwords import BadPassword
@@ -32,7 +33,7 @@ from annotate.security import (
 from annotate.sign_in import add_sign_in
 from annotate.sign_in_limit import TooManyAttempts
 from annotate.theme import STATIC, make_theme, page_head
-from store.rows import Conflict, Invalid, NotFound, PrefloopError, Role
+from store.rows import PrefloopError, Role
 
 COOKIE_DAYS = 14  # the login itself can be ended earlier on the server
 HTTP_CODES = {
@@ -47,6 +48,7 @@ HTTP_CODES = {
     429: "too_many_requests",
     503: "unavailable",
 }
+STATUS = {"not_found": 404, "conflict": 409, "invalid": 422, "wrong_password": 403}
 
 
 def create_app(
@@ -126,10 +128,8 @@ def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(PrefloopError)
     async def ours(request: Request, error: PrefloopError) -> JSONResponse:
         """The one place where an error of ours becomes an HTTP answer."""
-        for kind, status, code in _STATUS:
-            if isinstance(error, kind):
-                return _error(status, code, str(error))
-        return _error(503, "unavailable", str(error))
+        body = error_json(error)
+        return JSONResponse(body, STATUS.get(body["error"]["code"], 503))
 
     @app.exception_handler(TooManyAttempts)
     async def wait(request: Request, error: TooManyAttempts) -> JSONResponse:
@@ -151,14 +151,6 @@ def _add_error_handlers(app: FastAPI) -> None:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"] if part != "body")
         return _error(422, "invalid", f"{where}: {first['msg']}" if where else first["msg"])
-
-
-_STATUS: tuple[tuple[type[PrefloopError], int, str], ...] = (
-    (NotFound, 404, "not_found"),
-    (Conflict, 409, "conflict"),
-    (Invalid, 422, "invalid"),
-    (WrongPassword, 403, "wrong_password"),
-)
 
 
 def _error(

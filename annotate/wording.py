@@ -1,4 +1,5 @@
-"""Words and numbers of the research page. Pure functions; HTML only where the name says so."""
+"""Words and numbers of the research page in the reader's language. Pure functions; HTML only where
+the name says so."""
 
 from __future__ import annotations
 
@@ -6,9 +7,9 @@ from datetime import datetime
 from html import escape
 from typing import Any
 
+from annotate.language import translate
 from store.rows import utc_now
 
-KIND = {"rm": "Reward model", "dpo": "DPO policy", "round": "Round"}
 TONES = {
     "running": "blue",
     "done": "good",
@@ -18,39 +19,53 @@ TONES = {
     "rejected": "bad",
     "promoted": "good",
 }
+ROWS = ("rows_train", "rows_eval", "rows_too_long", "rows_identical", "rows_cut")
 
 
 def chip_html(text: str, tone: str = "") -> str:
     return f'<span class="chip {tone}">{escape(text)}</span>'
 
 
-def more_html(left_out: int) -> str:
-    return f'<p class="sub more">{left_out:,} older ones are not shown.</p>' if left_out > 0 else ""
+def state_html(state: str, lang: str) -> str:
+    return chip_html(state_of(state, lang), TONES.get(state, ""))
+
+
+def state_of(state: str, lang: str) -> str:
+    """Of a run or a policy."""
+    return translate(lang, f"research.state.{state}")
+
+
+def kind_of(kind: str, lang: str) -> str:
+    """Of a run."""
+    return translate(lang, f"research.kind.{kind}")
+
+
+def more_html(left_out: int, lang: str) -> str:
+    if left_out <= 0:
+        return ""
+    return f'<p class="sub more">{escape(translate(lang, "research.older", n=left_out))}</p>'
 
 
 def percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
-def span(seconds: float) -> str:
+def span(seconds: float, lang: str) -> str:
     seconds = max(0, round(seconds))
     if seconds < 60:
-        return f"{seconds} s"
+        return translate(lang, "research.span.s", s=seconds)
     if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60:02d} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+        return translate(lang, "research.span.min", min=seconds // 60, s=f"{seconds % 60:02d}")
+    minutes = f"{seconds % 3600 // 60:02d}"
+    return translate(lang, "research.span.h", h=seconds // 3600, min=minutes)
 
 
-def ago(then: datetime) -> str:
+def ago(then: datetime, lang: str) -> str:
     seconds = (utc_now() - then).total_seconds()
-    for size, word in ((86400, "day"), (3600, "hour"), (60, "minute")):
+    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
         if (count := int(seconds // size)) > 0:
-            return f"{count} {word}{'s' if count > 1 else ''} ago"
-    return "just now"
-
-
-def plural(count: int, word: str) -> str:
-    return f"{count:,} {word}" + ("" if count == 1 else "s")
+            return translate(lang, f"research.ago.{unit}", n=count)
+    return translate(lang, "research.ago.now")
 
 
 def accuracy(metrics: dict[str, Any]) -> str:
@@ -63,22 +78,14 @@ def accuracy(metrics: dict[str, Any]) -> str:
     return percent(value)
 
 
-def rows_used(metrics: dict[str, Any]) -> list[str]:
-    names = (
-        ("rows_train", "{} to train on"),
-        ("rows_eval", "{} held out"),
-        ("rows_too_long", "{} too long"),
-        ("rows_identical", "{} identical"),
-        ("rows_cut", "{} cut short"),
-    )
-    values = ((metrics.get(key), words) for key, words in names)
-    facts = [w.format(f"{v:,}") for v, w in values if isinstance(v, int) and (v or "train" in w)]
+def rows_used(metrics: dict[str, Any], lang: str) -> list[str]:
+    values = ((key, metrics.get(key)) for key in ROWS)
+    facts = [
+        translate(lang, f"research.{key}", n=value)
+        for key, value in values
+        if isinstance(value, int) and (value or key == "rows_train")
+    ]
     picks = metrics.get("picks")
     if isinstance(picks, dict) and isinstance(ties := picks.get("tie"), int) and ties:
-        facts.append(f"{plural(ties, 'tie')} left out")
+        facts.append(translate(lang, "research.ties_left_out", n=ties))
     return facts
-
-
-def why(reason: str | None) -> str:
-    """The reason without the verdict that a chip beside it already says."""
-    return (reason or "").removeprefix("Promoted: ").removeprefix("Rejected: ")

@@ -7,7 +7,7 @@ revision need no more than a pick does.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -71,15 +71,16 @@ def open(  # noqa: A001 - conversations.open
 
 def current_of(store: Store, user_id: str) -> Conversation | None:
     """The one at work, of several the one with the newest pick: not ended and with turns left."""
-    return next(iter(_at_work(store.read, user_id)), None)
+    return next(_at_work(store.read, user_id), None)
 
 
 def get(store: Store, user_id: str, conversation_id: str) -> Conversation:
     """Raises NotFound when it is not at work or not this user's."""
-    for conversation in _at_work(store.read, user_id):
-        if conversation.conversation_id == conversation_id:
-            return conversation
-    raise _over()
+    row = store.read_one(ONE, {"id": conversation_id})
+    conversation = _going_on(store.read, row) if row and row["user_id"] == user_id else None
+    if conversation is None:
+        raise _over()
+    return conversation
 
 
 def begin_turn(store: Store, conversation_id: str, messages: Sequence[Message]) -> str:
@@ -97,7 +98,9 @@ def begin_turn(store: Store, conversation_id: str, messages: Sequence[Message]) 
         new = list(messages[len(said) :])
         goes_on = list(messages[: len(said)]) == said
         if not goes_on or [m["role"] for m in new] != ["user"] * conversation.needs_message:
-            raise Conflict("The conversation went on in another tab. Look at it again.")
+            raise Conflict(
+                "The conversation went on in another tab. Look at it again.", "turn_elsewhere"
+            )
         ids, _ = prompts.insert(tx, [NewPrompt(list(messages))], "conversation")
         return ids[0]
 
@@ -123,14 +126,17 @@ def end(store: Store, user: User, conversation_id: str) -> None:
 
 
 ONE = "select * from conversation where conversation_id = $id"
+# Not ended, with turns left, and the last judged turn has an answer to go on from.
 AT_WORK = """
 select c.* from conversation c
 left join (
-    select p.conversation_id, max(j.seq) as seq
-    from judgment_live j join pair p on p.pair_id = j.pair_id
-    where j.user_id = $user and p.conversation_id is not null group by p.conversation_id
+    select p.conversation_id, max(j.seq) as seq, max(p.turn) as turn,
+        arg_max(j.verdict, p.turn) as verdict
+    from pair p join judgment_live j on j.pair_id = p.pair_id
+    where p.conversation_id is not null group by p.conversation_id
 ) j on j.conversation_id = c.conversation_id
-where c.user_id = $user and c.ended is null
+where c.user_id = $user and c.ended is null and coalesce(j.turn, 0) < c.turns
+  and not list_contains($ending, coalesce(j.verdict, ''))
 order by greatest(c.seq, coalesce(j.seq, 0)) desc
 """
 PAIRS = "select pair_id from pair where conversation_id = $id"
@@ -151,10 +157,10 @@ order by p.seq desc
 """
 
 
-def _at_work(read: Read, user_id: str) -> list[Conversation]:
-    rows = read(AT_WORK, {"user": user_id})
-    found = (_going_on(read, row) for row in rows)
-    return [conversation for conversation in found if conversation]
+def _at_work(read: Read, user_id: str) -> Iterator[Conversation]:
+    """The newest first; each is read when it is asked for."""
+    for row in read(AT_WORK, {"user": user_id, "ending": list(ENDING)}):
+        yield _conversation(read, row)
 
 
 def _going_on(read: Read, row: dict[str, Any]) -> Conversation | None:

@@ -163,7 +163,7 @@ class Store:
         job = _Job(work)
         with self._gate:
             if self._closed:
-                raise StoreDown("prefloop is stopping; nothing was stored.")
+                raise StoreDown("prefloop is stopping; nothing was stored.", "stopping")
             self._jobs.put(job)
         return job.answer.result()
 
@@ -224,7 +224,7 @@ class Store:
                     "prefloop."
                 )
             if self._broken:
-                error = StoreDown(self._broken)
+                error = StoreDown(self._broken, "store_broken")
             elif len(batch) > 1:
                 for job in batch:
                     self._settle(cursor, [job])
@@ -238,10 +238,11 @@ class Store:
     def _commit(self, cursor: duckdb.DuckDBPyConnection, batch: list[_Job[Any]]) -> list[Any]:
         """Run the jobs in one transaction and journal their facts. Raises what a job raises."""
         if self._broken:
-            raise StoreDown(self._broken)
+            raise StoreDown(self._broken, "store_broken")
         if shutil.disk_usage(self.data_dir).free < LEAST_FREE_BYTES:
             raise StoreDown(
-                "The disk of the data directory is full. Free some space; nothing was stored."
+                "The disk of the data directory is full. Free some space; nothing was stored.",
+                "disk_full",
             )
         tx = Tx(cursor, self._next_seq, self._memo)
         cursor.execute("begin")

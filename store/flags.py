@@ -40,14 +40,16 @@ def resolve(store: Store, user: User, judgment_id: str, action: Action, note: st
     if action not in ("returned", "removed"):
         raise Invalid(f"Unknown action {action!r}: choose returned or removed.")
     if note is not None and not (len(note) <= 20_000 and is_text(note)):
-        raise Invalid("A note has at most 20,000 characters.")
+        raise Invalid("A note has at most 20,000 characters.", "flag_note")
 
     def work(tx: Tx) -> None:
         values = {"id": judgment_id}
         if tx.one("select 1 from flag_resolution where judgment_id = $id", values):
-            raise Conflict("This flag is resolved already.")
+            raise Conflict("This flag is resolved already.", "flag_resolved")
         if not tx.one(OPEN + "and j.judgment_id = $id", values):
-            raise NotFound("There is no such open flag. Its author may have taken it back.")
+            raise NotFound(
+                "There is no such open flag. Its author may have taken it back.", "flag_gone"
+            )
         row = {
             "resolution_id": uuid7(),
             "seq": tx.next_seq(),

@@ -38,7 +38,11 @@ def publish(store: Store, user: User, markdown: str) -> int:
     """
     text = markdown.strip()
     if not text or len(text) > LONGEST or not is_text(text):
-        raise Invalid(f"Guidelines have 1 to {LONGEST:,} characters of text.")
+        raise Invalid(
+            f"Guidelines have 1 to {LONGEST:,} characters of text.",
+            "guidelines_length",
+            most=LONGEST,
+        )
 
     def work(tx: Tx) -> int:
         newest = tx.one("select version, markdown from guideline order by version desc limit 1")

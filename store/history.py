@@ -12,12 +12,9 @@ from store.rows import Kind, Message, NotFound, Verdict
 
 
 @dataclass(frozen=True)
-class PastPick:
-    judgment_id: str
-    seq: int
-    pair_id: str
-    kind: Kind
-    created: datetime
+class Pick:
+    """What a pick says."""
+
     verdict: Verdict
     strength: int | None
     reasons: list[str]
@@ -25,6 +22,16 @@ class PastPick:
     edited_text: str | None
     best: int | None  # place on the screen
     worst: int | None
+
+
+@dataclass(frozen=True)
+class PastPick:
+    judgment_id: str
+    seq: int
+    pair_id: str
+    kind: Kind
+    created: datetime
+    pick: Pick
     messages: list[Message]
     texts: tuple[str, ...]  # in the order on screen
 
@@ -43,9 +50,15 @@ def history(
     `text` stands in the prompt, an answer or what the annotator wrote, in any case of letters.
     `before`: the seq of the last one of the page before.
     """
-    values = {"user": user_id, "text": text or None, "verdict": verdict, "before": before}
-    rows = store.read(PICKS + NARROWED, values | {"limit": limit})
+    values = {"user": user_id, "verdict": verdict, "before": before, "limit": limit}
+    rows = store.read(FOUND, values | {"text": text}) if text else store.read(PAGE, values)
     return [_past(row) for row in rows]
+
+
+def newest(store: Store, user_id: str) -> str | None:
+    """Id of the newest own live pick, the one that undo takes back."""
+    row = store.read_one(NEWEST, {"user": user_id})
+    return row["judgment_id"] if row else None
 
 
 def past(store: Store, user_id: str, judgment_id: str) -> PastPick:
@@ -53,14 +66,21 @@ def past(store: Store, user_id: str, judgment_id: str) -> PastPick:
     values = {"user": user_id, "id": judgment_id}
     row = store.read_one(PICKS + "and j.judgment_id = $id", values)
     if row is None:
-        raise NotFound("There is no such pick of yours that still counts.")
+        raise NotFound("There is no such pick of yours that still counts.", "pick_gone")
     return _past(row)
 
 
-def place(row: dict[str, Any], name: str) -> int | None:
-    """Where on the screen the side `best` or `worst` of this judgment stood."""
-    side = row[name]
-    return None if side is None else str(row["shown_order"]).index(side)
+def pick_of(judgment: dict[str, Any]) -> Pick:
+    """Of a row of `judgment`."""
+    return Pick(
+        verdict=judgment["verdict"],
+        strength=judgment["strength"],
+        reasons=judgment["reasons"],
+        comment=judgment["comment"],
+        edited_text=judgment["edited_text"],
+        best=_place(judgment, "best"),
+        worst=_place(judgment, "worst"),
+    )
 
 
 PICKS = """
@@ -72,11 +92,29 @@ where j.user_id = $user
 """
 NARROWED = """
 and ($verdict is null or j.verdict = $verdict) and ($before is null or j.seq < $before)
-and ($text is null or contains(
+"""
+ORDERED = "order by j.seq desc limit $limit"
+# The page is chosen before any text is read.
+PAGE = (
+    PICKS
+    + "and j.judgment_id in (select judgment_id from judgment_live j where j.user_id = $user "
+    + NARROWED
+    + ORDERED
+    + ") order by j.seq desc"
+)
+FOUND = (
+    PICKS
+    + NARROWED
+    + """
+and contains(
     lower(concat_ws(chr(10), p.a_text, p.b_text, p.c_text, p.d_text, j.comment, j.edited_text,
         array_to_string(t.messages->>'$[*].content', chr(10)))),
-    lower($text)))
-order by j.seq desc limit $limit
+    lower($text))
+"""
+    + ORDERED
+)
+NEWEST = """
+select arg_max(judgment_id, seq) as judgment_id from judgment_live where user_id = $user
 """
 
 
@@ -87,13 +125,13 @@ def _past(row: dict[str, Any]) -> PastPick:
         pair_id=row["pair_id"],
         kind=row["kind"],
         created=row["created"],
-        verdict=row["verdict"],
-        strength=row["strength"],
-        reasons=row["reasons"],
-        comment=row["comment"],
-        edited_text=row["edited_text"],
-        best=place(row, "best"),
-        worst=place(row, "worst"),
+        pick=pick_of(row),
         messages=json.loads(row["messages"]),
         texts=tuple(row[f"{side}_text"] for side in row["shown_order"]),
     )
+
+
+def _place(judgment: dict[str, Any], name: str) -> int | None:
+    """Where on the screen the side `best` or `worst` stood."""
+    side = judgment[name]
+    return None if side is None else str(judgment["shown_order"]).index(side)

@@ -13,7 +13,7 @@ from typing import Any
 
 from store import line, pairs, standing
 from store.database import Store, Tx
-from store.history import PastPick, history, past, place
+from store.history import Pick, pick_of
 from store.ids import uuid7
 from store.rows import (
     VERDICTS,
@@ -28,22 +28,8 @@ from store.rows import (
 )
 from store.standing import Standing
 
-# A pick is looked at where it is made: its history is reached from here too.
-__all__ = [
-    "NewJudgment",
-    "PastPick",
-    "Undone",
-    "history",
-    "judge",
-    "judge_and_lease",
-    "past",
-    "retract",
-    "revise",
-    "search",
-    "undo",
-]
-
 LONGEST_MS = 366 * 86_400_000
+VERSIONS = range(1, 2**31)  # of guidelines, that the column can hold
 DECIDED: tuple[Verdict, ...] = ("left", "right", "ranked")  # with a better side
 
 
@@ -70,6 +56,8 @@ class NewJudgment:
             raise Invalid("strength goes with left or right only.")
         if self.edited_text is not None and self.verdict not in DECIDED:
             raise Invalid("edited_text is the better side: it goes with left, right or ranked.")
+        if self.guidelines_version is not None and self.guidelines_version not in VERSIONS:
+            raise Invalid("There is no such version of the guidelines.")
         self._check_places()
         texts = (self.comment or "", self.edited_text or "", *self.reasons)
         if len(self.reasons) > 20 or any(len(text) > 20_000 for text in texts):
@@ -90,18 +78,11 @@ class NewJudgment:
 
 @dataclass(frozen=True)
 class Undone:
-    """A pick that was taken back, as it was made."""
+    """A pick that was taken back; its author has the pair on screen again."""
 
     judgment_id: str
     pair_id: str
-    verdict: Verdict
-    strength: int | None
-    reasons: list[str]
-    comment: str | None
-    edited_text: str | None
-    best: int | None  # place on the screen
-    worst: int | None
-    reopened: bool  # False: the pair is with others now, so it does not come back
+    pick: Pick
 
 
 def judge(store: Store, user: User, new: NewJudgment) -> bool:
@@ -132,32 +113,50 @@ def judge_and_lease(
     return store.write(work)
 
 
-def retract(store: Store, user: User, judgment_id: str, lease: timedelta) -> str:
-    """Take a pick back and give its pair to its author again. Returns the pair's id.
+def retract(store: Store, user: User, judgment_id: str, lease: timedelta) -> bool:
+    """Withdraw a pick. Returns whether its author has the pair on screen again: not when others
+    have taken the place or a flag keeps the pair back.
 
     Annotators reach their own picks, researchers any. Raises NotFound.
     """
 
-    def work(tx: Tx) -> str:
-        found = tx.one("select * from judgment_live where judgment_id = $id", {"id": judgment_id})
+    def work(tx: Tx) -> bool:
+        found = tx.one(LIVE, {"id": judgment_id})
         if found is None or not (found["user_id"] == user.user_id or user.may("researcher")):
-            raise NotFound("There is no such pick of yours that still counts.")
+            raise _gone()
         _retract(tx, user, found)
-        _reopen(tx, found, lease)
-        return str(found["pair_id"])
+        return _reopen(tx, found, lease)
 
     return store.write(work)
 
 
-def undo(store: Store, user: User, lease: timedelta) -> Undone | None:
-    """Take back the newest own pick that counts and show its pair again; None without one."""
+def undo(
+    store: Store, user: User, lease: timedelta, judgment_id: str | None = None
+) -> Undone | None:
+    """Take back this own pick, or the newest one, and show its pair again; None without one.
+
+    The same `judgment_id` again gets the same answer while the pair is on screen. Raises NotFound
+    when it is no own pick that counts, Conflict when the pair cannot come back: the pick stays.
+    """
 
     def work(tx: Tx) -> Undone | None:
-        found = tx.one(NEWEST, {"user": user.user_id})
-        if found is None:
-            return None
-        _retract(tx, user, found)
-        return _undone(found, _reopen(tx, found, lease))
+        if judgment_id is None:
+            found = tx.one(NEWEST, {"user": user.user_id})
+            if found is None:
+                return None
+        else:
+            found = tx.one(OWN, {"id": judgment_id, "user": user.user_id})
+            if found is None or not (found["live"] or _holds(tx, user, found)):
+                raise _gone()
+        if found["live"]:
+            _retract(tx, user, found)
+            if not _reopen(tx, found, lease):  # raising takes the retraction back too
+                raise Conflict(
+                    "This pair cannot come back to you, so the pick stays. "
+                    "You can take it back in My picks.",
+                    "pick_stays",
+                )
+        return Undone(found["judgment_id"], found["pair_id"], pick_of(found))
 
     return store.write(work)
 
@@ -172,9 +171,9 @@ def revise(store: Store, user: User, judgment_id: str, new: NewJudgment) -> bool
     def work(tx: Tx) -> bool:
         if _known(tx, user, new):
             return False
-        found = tx.one("select * from judgment_live where judgment_id = $id", {"id": judgment_id})
-        if found is None or found["user_id"] != user.user_id:
-            raise NotFound("There is no such pick of yours that still counts.")
+        found = tx.one(OWN, {"id": judgment_id, "user": user.user_id})
+        if found is None or not found["live"]:
+            raise _gone()
         if found["pair_id"] != new.pair_id:
             raise Invalid("A revision is of the same pair. Send its pair_id.")
         _retract(tx, user, found)
@@ -199,7 +198,14 @@ def search(
 
 
 KNOWN = "select pair_id, user_id, verdict from judgment where judgment_id = $id"
-NEWEST = "select * from judgment_live where user_id = $user order by seq desc limit 1"
+LIVE = "select * from judgment_live where judgment_id = $id"
+OWN = """
+select *, judgment_id not in (select judgment_id from retraction) as live from judgment
+where judgment_id = $id and user_id = $user
+"""
+NEWEST = """
+select *, true as live from judgment_live where user_id = $user order by seq desc limit 1
+"""
 # A pair that was sampled again for a turn may be picked once, and later turns follow from it.
 TURN_TAKEN = """
 select 1 from judgment_live j join pair p on p.pair_id = j.pair_id
@@ -225,7 +231,7 @@ def _known(tx: Tx, user: User, new: NewJudgment) -> bool:
     if known is None:
         return False
     if (known["pair_id"], known["user_id"]) != (new.pair_id, user.user_id):
-        raise Conflict("This judgment id was used for another pick. Make a new uuid.")
+        raise Conflict("This judgment id was used for another pick. Make a new uuid.", "pick_used")
     if known["verdict"] != new.verdict:
         stored = known["verdict"].replace("_", " ")
         raise Conflict(f"This pair was saved as {stored} already. Undo first.")
@@ -238,7 +244,7 @@ def _store(
     """`order`: of the sides in an earlier pick of the pair; None: as on the screen now."""
     pair = standing.of_pair(tx, new.pair_id)
     if pair is None or not (order or user.user_id in pair.shown):
-        raise NotFound("This pair was not shown to you. Ask for the next pair.")
+        raise NotFound("This pair was not shown to you. Ask for the next pair.", "pair_not_shown")
     _check(tx, pair, user, new)
     now = utc_now()
     if new.ms_spent is not None:
@@ -257,11 +263,13 @@ def _store(
 
 def _check(tx: Tx, pair: Standing, user: User, new: NewJudgment) -> None:
     """Raises Conflict or Invalid."""
-    full = pair.counted_without(user.user_id) >= pair.wanted
-    if full or user.user_id in pair.verdicts:
-        raise Conflict("This pair is judged already. Go on with the next one, or undo first.")
-    if pair.kept_back:
-        raise Conflict("This pair was flagged and waits for a researcher. Go on with the next one.")
+    if user.user_id in pair.verdicts:
+        raise Conflict(
+            "This pair is judged already. Go on with the next one, or undo first.", "pair_judged"
+        )
+    if pair.kept_back or pair.counted_without(user.user_id) >= pair.wanted:
+        # One sentence for both: which it is would tell what others picked.
+        raise Conflict("This pair needs no more picks. Go on with the next one.", "pair_done")
     if pair.kind == "four" and new.verdict in ("left", "right"):
         raise Invalid("Of four answers name the best and the worst: the verdict is ranked.")
     if pair.kind != "four" and new.verdict == "ranked":
@@ -269,7 +277,10 @@ def _check(tx: Tx, pair: Standing, user: User, new: NewJudgment) -> None:
     if pair.conversation_id:
         turn = {"conversation": pair.conversation_id, "turn": pair.turn}
         if tx.one(TURN_TAKEN, turn):
-            raise Conflict("This turn is judged already. Go on with the next one, or undo first.")
+            raise Conflict(
+                "This turn is judged already. Go on with the next one, or undo first.",
+                "turn_judged",
+            )
 
 
 def _row(
@@ -331,16 +342,11 @@ def _reopen(tx: Tx, found: dict[str, Any], lease: timedelta) -> bool:
     return standing.reopen(tx, pair, found["user_id"], found["shown_order"], lease)
 
 
-def _undone(found: dict[str, Any], reopened: bool) -> Undone:
-    return Undone(
-        judgment_id=found["judgment_id"],
-        pair_id=found["pair_id"],
-        verdict=found["verdict"],
-        strength=found["strength"],
-        reasons=found["reasons"],
-        comment=found["comment"],
-        edited_text=found["edited_text"],
-        best=place(found, "best"),
-        worst=place(found, "worst"),
-        reopened=reopened,
-    )
+def _holds(tx: Tx, user: User, found: dict[str, Any]) -> bool:
+    """Whether the pair of this pick is on the user's screen."""
+    pair = standing.of_pair(tx, found["pair_id"])
+    return pair is not None and user.user_id in pair.running
+
+
+def _gone() -> NotFound:
+    return NotFound("There is no such pick of yours that still counts.", "pick_gone")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import itertools
 import logging
@@ -38,7 +39,9 @@ def hold(data_dir: Path) -> IO[bytes]:
     copied aside, and that must not happen to the files of a running app.
     """
     try:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # holds password hashes
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(PermissionError):  # somebody else's folder, or no such bits here
+            data_dir.chmod(0o700)  # it holds password hashes
         file = open(data_dir / "store.lock", "ab")  # noqa: SIM115 - held until close()
     except OSError as error:
         raise StoreDown(

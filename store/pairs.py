@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Any
@@ -99,9 +99,9 @@ def lease_next(
 ) -> Lease | None:
     """What this annotator holds already, else the oldest free one of the first pool that has one.
 
-    Free is a pair of the champion, or one that somebody judged already, when this annotator has not
-    judged it (a skip is a judgment), fewer than `wanted` others judged it or have it on screen
-    (skips left out), and no flag keeps it back. None when there is none.
+    Free is a pair of the champion, or one of an earlier policy as `line` says, when this annotator
+    has not judged it (a skip is a judgment), fewer than `wanted` others judged it or have it on
+    screen (skips left out), and no flag keeps it back. None when there is none.
     """
     return store.write(lambda tx: claim(tx, user_id, draw, life, pools, kinds))
 
@@ -121,6 +121,33 @@ def claim(
     return _show(tx, user_id, free, draw, life) if free else None
 
 
+def renew(store: Store, user_id: str, lease: Lease, life: timedelta) -> Lease:
+    """This lease with its whole life before it, if it still runs; else as it was."""
+
+    def work(tx: Tx) -> Lease:
+        pair = standing.of_pair(tx, lease.pair_id)
+        if pair is None or user_id not in pair.running:
+            return lease
+        expires = utc_now() + life
+        standing.insert_event(tx, "shown", user_id, lease.pair_id, lease.order, expires)
+        return replace(lease, expires=expires)
+
+    return store.write(work)
+
+
+def put_aside(store: Store, user_id: str, pair_id: str) -> None:
+    """End this annotator's lease of the pair. Until it would have ended by itself, they do not get
+    the pair again."""
+
+    def work(tx: Tx) -> None:
+        pair = standing.of_pair(tx, pair_id)
+        if pair and user_id in pair.running:
+            standing.end_lease(tx, pair, user_id)
+            line.forget(tx)  # others may have it
+
+    store.write(work)
+
+
 def lease_pair(store: Store, user_id: str, pair_id: str, draw: Draw, life: timedelta) -> Lease:
     """Lease this turn of the annotator's own conversation.
 
@@ -130,14 +157,20 @@ def lease_pair(store: Store, user_id: str, pair_id: str, draw: Draw, life: timed
     def work(tx: Tx) -> Lease:
         turn = standing.of_pair(tx, pair_id)
         if turn is None or not tx.one(OWN, {"id": turn.conversation_id, "user": user_id}):
-            raise NotFound("This is no turn of a conversation of yours. Start a new one.")
+            raise NotFound(
+                "This is no turn of a conversation of yours. Start a new one.", "no_turn"
+            )
         return _show(tx, user_id, turn, draw, life)
 
     return store.write(work)
 
 
 def ready(store: Store) -> int:
-    """Pairs of the champion that can be shown to anybody without sampling."""
+    """Pairs of the champion that can be shown to anybody without sampling.
+
+    Only those of the kind that their pool asks for now: after a change of its mode, programs do not
+    get the others, though people still do.
+    """
     return sum(ready_by_pool(store).values())
 
 
@@ -158,8 +191,18 @@ def answer_text(store: Store, user_id: str, pair_id: str, index: int) -> str:
     """
     shown = store.read_one(DRAWN, {"pair": pair_id, "user": user_id})
     if shown is None or not 0 <= index < len(shown["shown_order"]):
-        raise NotFound("This answer was not shown to you.")
+        raise NotFound("This text was not shown to you.", "not_shown")
     return standing.pair_of(store.read, pair_id).texts(shown["shown_order"])[index]
+
+
+def prompt_text(store: Store, user_id: str, pair_id: str, index: int) -> str:
+    """The whole text of this message (0: the first) of a prompt, like `answer_text`."""
+    messages: list[Message] = []
+    if store.read_one(DRAWN, {"pair": pair_id, "user": user_id}):
+        messages = _messages(store.read, standing.pair_of(store.read, pair_id))
+    if not 0 <= index < len(messages):
+        raise NotFound("This text was not shown to you.", "not_shown")
+    return messages[index]["content"]
 
 
 def _held(read: Read, user_id: str, kinds: Sequence[Kind]) -> Lease | None:
@@ -201,8 +244,9 @@ limit 1
 """
 READY = (
     """
-select pool_id, count(*) as n from pair
+select pool_id, count(*) as n from pair join pool using (pool_id)
 where source = 'sampled' and conversation_id is null and a_policy_id = $champion
+  and kind = if(mode = 'best_worst', 'four', mode)
   and pair_id not in (select pair_id from judgment_live)
   and not list_contains($kept_back::varchar[], pair_id)
   and pair_id not in (select pair_id from ("""
@@ -226,14 +270,18 @@ def _side(side: str, completion: Completion) -> dict[str, Any]:
     return {f"{side}_{name}": value for name, value in values.items()}
 
 
-def _lease(read: Read, pair: Pair, order: str, expires: datetime) -> Lease:
+def _messages(read: Read, pair: Pair) -> list[Message]:
     (prompt,) = read(MESSAGES, {"prompt": pair.prompt_id})
+    return list(json.loads(prompt["messages"]))
+
+
+def _lease(read: Read, pair: Pair, order: str, expires: datetime) -> Lease:
     return Lease(
         pair_id=pair.pair_id,
         kind=pair.kind,
         order=order,
         expires=expires,
-        messages=json.loads(prompt["messages"]),
+        messages=_messages(read, pair),
         texts=pair.texts(order),
         conversation_id=pair.conversation_id,
         turn=pair.turn,

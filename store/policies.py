@@ -78,7 +78,11 @@ def get(store: Store, policy_id: str) -> Policy:
     """Raises NotFound."""
     row = store.read_one("select * from policy_now where policy_id = $id", {"id": policy_id})
     if row is None:
-        raise NotFound(f"There is no policy {policy_id!r}. `prefloop policies list` shows them.")
+        raise NotFound(
+            f"There is no policy {policy_id!r}. `prefloop policies list` shows them.",
+            "policy_gone",
+            policy=policy_id,
+        )
     return _policy(row)
 
 

@@ -121,7 +121,7 @@ def change(store: Store, pool_id: str, **fields: Unpack[PoolChange]) -> Pool:
         _check_against_others(tx, pool)
         others = tx.one("select 1 from pool where active and pool_id <> $id", {"id": pool_id})
         if not pool.active and not others:
-            raise Conflict("One pool must stay active. Add or activate another first.")
+            raise Conflict("One pool must stay active. Add or activate another first.", "last_pool")
         tx.update("pool", "pool_id", _row(tx, pool))
         return pool
 
@@ -145,33 +145,41 @@ def _changed(pool: Pool, values: dict[str, Any]) -> Pool:
 def _check(pool: Pool) -> None:
     """Raises Invalid."""
     if not 0 < len(pool.name) <= 64 or not is_text(pool.name):
-        raise Invalid("The name of a pool has 1 to 64 characters.")
+        raise Invalid("The name of a pool has 1 to 64 characters.", "pool_name")
     if pool.mode not in MODES:
         raise Invalid(f"Unknown mode {pool.mode!r}: choose {', '.join(MODES)}.")
     if len(pool.tags) > 50 or not all(0 < len(tag) <= 64 and is_text(tag) for tag in pool.tags):
-        raise Invalid("A pool has at most 50 tags of 1 to 64 characters.")
+        raise Invalid("A pool has at most 50 tags of 1 to 64 characters.", "pool_tags")
     if pool.language is not None and not LANGUAGE.fullmatch(pool.language):
-        raise Invalid("The language of a pool is a code such as en or zh-CN; leave it out for any.")
+        raise Invalid(
+            "The language of a pool is a code such as en or zh-CN; leave it out for any.",
+            "pool_language",
+        )
     if not (math.isfinite(pool.weight) and 0 < pool.weight <= 1000):
-        raise Invalid("The weight of a pool is above 0 and at most 1000.")
+        raise Invalid("The weight of a pool is above 0 and at most 1000.", "pool_weight")
     if pool.overlap_share is not None and not 0 <= pool.overlap_share <= 1:
-        raise Invalid("The overlap of a pool is a share from 0 to 1.")
+        raise Invalid("The overlap of a pool is a share from 0 to 1.", "pool_overlap")
     if pool.overlap_annotators is not None and not 1 <= pool.overlap_annotators <= 100:
-        raise Invalid("From 1 to 100 annotators judge a pair of the overlap.")
+        raise Invalid("From 1 to 100 annotators judge a pair of the overlap.", "pool_judges")
     if not 1 <= pool.turns <= MOST_TURNS:
-        raise Invalid(f"A conversation has 1 to {MOST_TURNS} turns.")
+        raise Invalid(f"A conversation has 1 to {MOST_TURNS} turns.", "pool_turns", most=MOST_TURNS)
 
 
 def _check_against_others(tx: Tx, pool: Pool) -> None:
     sql = "select 1 from pool where lower(name) = lower($name) and pool_id <> $id"
     if tx.one(sql, {"name": pool.name, "id": pool.pool_id}):
-        raise Conflict(f"There is already a pool named {pool.name!r}.")
+        raise Conflict(
+            f"There is already a pool named {pool.name!r}.", "pool_taken", name=pool.name
+        )
     known = tx.all(
         "select user_id from app_user where user_id in (select unnest($ids))",
         {"ids": list(pool.annotators)},
     )
     if len(known) < len(pool.annotators):
-        raise Invalid("An annotator of this pool does not exist. Choose from the people listed.")
+        raise Invalid(
+            "An annotator of this pool does not exist. Choose from the people listed.",
+            "pool_people",
+        )
 
 
 def _covers(spoken: str, language: str) -> bool:
@@ -181,7 +189,7 @@ def _covers(spoken: str, language: str) -> bool:
 
 
 def _unknown(pool_id: str) -> NotFound:
-    return NotFound(f"There is no pool {pool_id!r}.")
+    return NotFound("There is no such pool.", "pool_gone")
 
 
 def _row(tx: Tx, pool: Pool) -> dict[str, Any]:

@@ -135,9 +135,13 @@ def _check(item: PracticeItem) -> None:
     texts = {"left answer": item.left_text, "right answer": item.right_text}
     for name, text in (texts | {"explanation": item.explanation}).items():
         if not text.strip() or len(text) > LONGEST or not is_text(text):
-            raise Invalid(f"The {name} has 1 to {LONGEST:,} characters of text.")
+            raise Invalid(
+                f"The {name} has 1 to {LONGEST:,} characters of text.",
+                "practice_text",
+                most=LONGEST,
+            )
     if not all(is_text(message["content"]) for message in item.messages):
-        raise Invalid("A message holds characters that are not valid Unicode.")
+        raise Invalid("The text holds characters that are not valid Unicode.", "not_unicode")
     if not 0 <= item.position < 10_000:
         raise Invalid("The position of an item is a number from 0 to 9,999.")
 
@@ -145,7 +149,7 @@ def _check(item: PracticeItem) -> None:
 def _row_of(tx: Tx, practice_id: str) -> dict[str, Any]:
     row = tx.one("select * from practice_item where practice_id = $id", {"id": practice_id})
     if row is None:
-        raise NotFound("There is no such practice item.")
+        raise NotFound("There is no such practice item.", "practice_gone")
     return row
 
 

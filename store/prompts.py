@@ -151,9 +151,11 @@ def checked_messages(value: Any) -> list[Message]:
         if turn.get("role") not in ("system", "user", "assistant"):
             raise Invalid("the role of a message is system, user or assistant")
         if not turn["content"].strip():
-            raise Invalid("a message is empty")
+            raise Invalid("a message is empty", "message_empty")
         if len(turn["content"]) > LONGEST:
-            raise Invalid(f"a message is longer than {LONGEST:,} characters")
+            raise Invalid(
+                f"a message is longer than {LONGEST:,} characters", "message_long", most=LONGEST
+            )
         messages.append({"role": turn["role"], "content": turn["content"]})
     if messages[-1]["role"] != "user":
         raise Invalid("the last message must be the user's")

@@ -25,7 +25,12 @@ RUN_KINDS: tuple[RunKind, ...] = ("rm", "dpo", "round")
 
 
 class PrefloopError(Exception):
-    """Something the user can act on. Pages and the command line show str(error) as it is."""
+    """Something the user can act on. The command line shows str(error) as it is; pages show the
+    sentence `error.KEY` of their catalogues, with the values in it, where there is a key."""
+
+    def __init__(self, message: str = "", key: str | None = None, **values: str | int) -> None:
+        super().__init__(message)
+        self.key, self.values = key, values
 
 
 class NotFound(PrefloopError):

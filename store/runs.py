@@ -86,7 +86,7 @@ def get(store: Store, run_id: str) -> Run:
     """Raises NotFound."""
     row = store.read_one("select * from run_now where run_id = $id", {"id": run_id})
     if row is None:
-        raise NotFound(f"There is no run {run_id!r}.")
+        raise NotFound(f"There is no run {run_id!r}.", "run_gone", run=run_id)
     return _run(row)
 
 

@@ -1,4 +1,4 @@
-"""Frozen training data: two Parquet files, split by prompt.
+"""Frozen training data: two Parquet files, split by prompt, and conversations by their opening.
 
 Their hash, their query and the counts of what was left out stand in the table `snapshot`.
 """
@@ -33,7 +33,8 @@ def freeze(
     """Write `train.parquet` and `eval.parquet` into `folder`.
 
     Rows are {prompt, chosen, rejected} as messages, and ids. A prompt is wholly on one side of the
-    split. Raises Invalid when there are too few picks, or too few prompts to hold some out.
+    split, with every conversation that begins with it. Raises Invalid when there are too few picks,
+    or too few prompts to hold some out.
     """
     up_to = (store.read_one("select coalesce(max(seq), 0) as s from judgment") or {"s": 0})["s"]
     counts = _counts(store, sources, up_to)
@@ -70,24 +71,32 @@ def eval_share(picks: int) -> float:
     return min(0.25, max(0.1, 40 / max(1, picks)))
 
 
-# Prompts are put in an order that depends on nothing but their ids; the first ones are held out.
+# Prompts are put in an order that depends on nothing but their ids; the first ones are held out. A
+# turn of a conversation repeats what was said before it: it goes where the prompt of turn 1 goes.
 QUERY = """
-with picks as (
-    select * from preference
-    where seq <= $up_to and list_contains($sources, source) and chosen <> rejected and not cut
+with first_turn as (
+    select p.conversation_id, any_value(p.prompt_id) as prompt_id
+    from pair p join judgment_live j on j.pair_id = p.pair_id
+    where p.conversation_id is not null and p.turn = 1 group by p.conversation_id
+), picks as (
+    select r.*, coalesce(f.prompt_id, p.conversation_id, r.prompt_id) as opening
+    from preference r
+    join pair p on p.pair_id = r.pair_id
+    left join first_turn f on f.conversation_id = p.conversation_id
+    where r.seq <= $up_to and list_contains($sources, r.source) and chosen <> rejected and not cut
 ), in_order as (
-    select prompt_id, row_number() over (order by md5_number_lower(prompt_id || $salt)) as place,
-        count(*) over () as prompts
-    from (select distinct prompt_id from picks)
+    select opening, row_number() over (order by md5_number_lower(opening || $salt)) as place,
+        count(*) over () as openings
+    from (select distinct opening from picks)
 ), held_out as (
-    select prompt_id from in_order where place <= greatest(1, round($share * prompts))
+    select opening from in_order where place <= greatest(1, round($share * openings))
 )
 select judgment_id, pair_id, prompt_id, source, strength,
     messages::struct(role varchar, content varchar)[] as prompt,
     [{'role': 'assistant', 'content': chosen}] as chosen,
     [{'role': 'assistant', 'content': rejected}] as rejected
 from picks
-where (prompt_id in (select prompt_id from held_out)) = $held_out
+where (opening in (select opening from held_out)) = $held_out
 order by seq, comparison
 """
 

@@ -49,6 +49,7 @@ class Standing(Pair):
     picked: bool  # by anybody ever: then the pair is in the journal
     kept_back: bool  # by a flag
     running: dict[str, datetime]  # user id: when the lease ends; newest lease last
+    ended: set[str]  # user ids whose lease ended before its time
     orders: dict[str, str]  # user id: sides in the order on their screen
     shown: dict[str, datetime]  # user id: when they last got it
 
@@ -84,16 +85,22 @@ def of_pair(tx: Tx, pair_id: str) -> Standing | None:
     events = sorted(tx.all(EVENTS, values), key=itemgetter("seq"))
     now = utc_now()
     running: dict[str, datetime] = {}
+    ended: set[str] = set()
     for event in events:
-        running.pop(event["user_id"], None)
-        if event["kind"] != "ended" and event["lease_expires"] > now:
-            running[event["user_id"]] = event["lease_expires"]
+        user_id = event["user_id"]
+        running.pop(user_id, None)
+        ended.discard(user_id)
+        if event["lease_expires"] > now and event["kind"] == "ended":
+            ended.add(user_id)
+        elif event["lease_expires"] > now:
+            running[user_id] = event["lease_expires"]
     return Standing(
         **pair,
         verdicts={pick["user_id"]: pick["verdict"] for pick in picks if pick["live"]},
         picked=bool(picks),
         kept_back=any(map(_keeps_back, picks)),
         running=running,
+        ended=ended,
         orders={event["user_id"]: event["shown_order"] for event in events},
         shown={e["user_id"]: e["created"] for e in events if e["kind"] != "ended"},
     )

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-import unicodedata
 from datetime import timedelta
 from typing import Any, Literal
 
 from store.database import Store, Tx
 from store.ids import uuid7
+from store.names import is_name, normal
 from store.rows import ROLES, Conflict, Invalid, NotFound, Role, Source, User, utc_now
 
 TokenKind = Literal["api", "link", "login", "invite"]
@@ -26,7 +26,6 @@ LIFETIME: dict[TokenKind, timedelta | None] = {
 }
 TAIL = 4  # characters of a secret that a list may show
 LARGEST_GOAL = 10_000  # picks a day
-LONGEST_NAME = 64  # characters
 LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}")
 
 
@@ -35,17 +34,18 @@ LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}")
 
 def add(store: Store, name: str, role: Role, source: Source = "human") -> User:
     """Raises Invalid for a bad name or role, Conflict when the name is taken."""
-    name = _normal(name)
-    if not _is_name(name):
+    name = normal(name)
+    if not is_name(name):
         raise Invalid(
             "A user name has 1 to 64 letters, digits, spaces or . _ @ + - "
-            "and starts with a letter or digit."
+            "and starts with a letter or digit.",
+            "user_name",
         )
     _check_role(role)
 
     def work(tx: Tx) -> User:
         if tx.one("select 1 from app_user where name = $name", {"name": name}):
-            raise Conflict(f"There is already a user named {name!r}.")
+            raise Conflict(f"There is already a user named {name!r}.", "user_taken", name=name)
         row = {
             "user_id": uuid7(),
             "seq": tx.next_seq(),
@@ -80,7 +80,7 @@ def get(store: Store, user_id: str) -> User | None:
 
 
 def by_name(store: Store, name: str) -> User | None:
-    row = store.read_one("select * from app_user where name = $name", {"name": _normal(name)})
+    row = store.read_one("select * from app_user where name = $name", {"name": normal(name)})
     return user_of(row) if row else None
 
 
@@ -97,42 +97,41 @@ def everyone(store: Store) -> list[User]:
     return [user_of(row) for row in store.read("select * from app_user order by user_id")]
 
 
-def set_active(store: Store, user_id: str, active: bool) -> None:
-    """Disabling ends every login, token and link at once; picks stay. Raises Conflict for the last
-    active admin. Enabling gives back the account, not what ended."""
+def set_access(
+    store: Store, user_id: str, *, role: Role | None = None, active: bool | None = None
+) -> User:
+    """The user as changed; None leaves it as it is.
 
-    def work(tx: Tx) -> None:
-        if not active:
+    Disabling ends every login, token and link at once; picks stay. Enabling gives back the account,
+    not what ended. Raises Invalid for an unknown role, Conflict for the last active admin.
+    """
+    if role is not None:
+        _check_role(role)
+    given = {"role": role, "active": active}
+
+    def work(tx: Tx) -> User:
+        if active is False or role not in (None, "admin"):
             _keep_an_admin(tx, user_id)
+        if active is False:
             _end_secrets(tx, user_id)
-        _change(tx, user_id, active=active)
+        return _change(tx, user_id, **{key: new for key, new in given.items() if new is not None})
 
-    store.write(work)
-
-
-def set_role(store: Store, user_id: str, role: Role) -> None:
-    """Raises Invalid for an unknown role, Conflict for the last active admin."""
-    _check_role(role)
-
-    def work(tx: Tx) -> None:
-        if role != "admin":
-            _keep_an_admin(tx, user_id)
-        _change(tx, user_id, role=role)
-
-    store.write(work)
+    return store.write(work)
 
 
 def set_languages(store: Store, user_id: str, languages: list[str]) -> None:
     """The languages this person can judge, as codes such as `en`; none named: every one."""
     if len(languages) > 50 or not all(LANGUAGE.fullmatch(code) for code in languages):
-        raise Invalid("A language is a code such as en, de or zh-CN; at most 50 of them.")
+        raise Invalid(
+            "A language is a code such as en, de or zh-CN; at most 50 of them.", "languages"
+        )
     store.write(lambda tx: _change(tx, user_id, languages=list(dict.fromkeys(languages))))
 
 
 def set_goal(store: Store, user_id: str, goal: int | None) -> None:
     """Picks a day that this person aims at; None: the configured goal."""
     if goal is not None and not 1 <= goal <= LARGEST_GOAL:
-        raise Invalid(f"A daily goal is 1 to {LARGEST_GOAL:,} picks.")
+        raise Invalid(f"A daily goal is 1 to {LARGEST_GOAL:,} picks.", "goal", most=LARGEST_GOAL)
     store.write(lambda tx: _change(tx, user_id, goal=goal))
 
 
@@ -197,7 +196,7 @@ def end_token(store: Store, user_id: str, token_id: str) -> None:
             {"token": token_id, "id": user_id, "now": utc_now()},
         )
         if not ended:
-            raise NotFound("There is no such token of yours that still works.")
+            raise NotFound("There is no such token of yours that still works.", "token_gone")
 
     store.write(work)
 
@@ -246,7 +245,7 @@ def accept_invite(store: Store, invite: str, hashed: str) -> tuple[User, str] | 
 # --- inside a transaction ----------------------------------------------------------------------
 
 
-def _change(tx: Tx, user_id: str, **values: Any) -> None:
+def _change(tx: Tx, user_id: str, **values: Any) -> User:
     """Raises NotFound. The columns come from code."""
     row = tx.one("select * from app_user where user_id = $id", {"id": user_id})
     if row is None:
@@ -254,12 +253,15 @@ def _change(tx: Tx, user_id: str, **values: Any) -> None:
     row |= values | {"seq": tx.next_seq()}
     tx.all(UPDATE_USER, {column: row[column] for column in CHANGEABLE} | {"user_id": user_id})
     tx.also_journal("app_user", row)
+    return user_of(row)
 
 
 def _keep_an_admin(tx: Tx, user_id: str) -> None:
     admins = tx.all("select user_id from app_user where role = 'admin' and active")
     if [row["user_id"] for row in admins] == [user_id]:
-        raise Conflict("This is the last active admin. Make somebody else an admin first.")
+        raise Conflict(
+            "This is the last active admin. Make somebody else an admin first.", "last_admin"
+        )
 
 
 def _end_secrets(
@@ -318,24 +320,6 @@ where t.token_hash = $hash and t.kind = $kind and t.ended is null and u.active
 def _check_role(role: str) -> None:
     if role not in ROLES:
         raise Invalid(f"Unknown role {role!r}: choose {', '.join(ROLES)}.")
-
-
-def _normal(name: str) -> str:
-    """One spelling of what looks the same: a letter with its accent is one character."""
-    return unicodedata.normalize("NFC", name)
-
-
-def _is_name(name: str) -> bool:
-    """Letters and digits of any script; nothing that is invisible or turns the direction."""
-    kinds = [unicodedata.category(character)[0] for character in name]
-    return (
-        0 < len(name) <= LONGEST_NAME
-        and kinds[0] in "LN"
-        and all(
-            kind in "LMN" or character in " ._@+-"
-            for kind, character in zip(kinds, name, strict=True)
-        )
-    )
 
 
 def _hash(secret: str) -> str:

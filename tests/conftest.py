@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 from playwright.sync_api import Browser
 
 from store.database import Store
+from store.rows import User
 from tests.chromium import Opener, launched, opener
 from tests.served_app import ServedApp, start_app
+from tests.stored import add_policy, add_user
 from train.base_model import cache_dir
 from train.starter.cache import ensure_starter
+
+if TYPE_CHECKING:
+    from tests.website import Site  # with all of Gradio, which many tests can do without
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +33,30 @@ def starter_dir() -> Path:
 def store(tmp_path: Path) -> Iterator[Store]:
     with Store.open(tmp_path / "data") as opened:
         yield opened
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """The whole web app with a champion, for one test; some modules share a site of their own."""
+    from tests.desk_page import POLICY
+    from tests.website import made_site
+
+    with made_site(tmp_path) as made:
+        add_policy(made.store, POLICY)
+        yield made
+
+
+@pytest.fixture
+def user(site: Site) -> User:
+    """A new annotator, who has seen no pair and made no pick yet."""
+    return add_user(site.store, f"annotator {uuid.uuid4()}")
+
+
+@pytest.fixture
+def page(site: Site, user: User) -> Iterator[httpx.Client]:
+    """The browser of `user`."""
+    with site.signed_in(user.name) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

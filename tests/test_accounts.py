@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unicodedata import normalize
 
 import pytest
 from argon2 import PasswordHasher
@@ -148,10 +149,10 @@ def test_a_rebuilt_store_knows_the_passwords(tmp_path: Path) -> None:
         accounts = Accounts(store)
         accounts.change_password(ann, None, PASSWORD, address="", login_id="")
         accounts.change_password(bob, None, PASSWORD, address="", login_id="")
-        users.set_active(store, bob.user_id, False)
-        users.set_active(store, bob.user_id, True)
+        users.set_access(store, bob.user_id, active=False)
+        users.set_access(store, bob.user_id, active=True)
         users.set_languages(store, bob.user_id, ["en", "zh-CN"])
-        users.set_role(store, bob.user_id, "researcher")
+        users.set_access(store, bob.user_id, role="researcher")
     (tmp_path / "data" / "prefloop.duckdb").unlink()
     with Store.open(tmp_path / "data") as store:
         assert Accounts(store).sign_in("ann", PASSWORD, "")[0].name == "ann"
@@ -225,6 +226,17 @@ def test_failures_of_one_name_make_it_wait(site: Site) -> None:
         assert alert(waiting) == "Too many failed attempts. Try again in 5 minutes."
         assert 200 < int(waiting.headers["retry-after"]) <= 300
         assert sign_in(client, "nobody").status_code == 403, "other names go on"
+
+
+def test_a_name_in_another_spelling_is_the_same_name() -> None:
+    """A person looked up under either one is the same."""
+    limit = SignInLimit()
+    for number in range(PER_NAME.amount):
+        limit.failed(normalize("NFD" if number % 2 else "NFC", "zoë"), "10.0.0.1")
+    for form in ("NFC", "NFD"):
+        with pytest.raises(TooManyAttempts):
+            limit.check(normalize(form, "zoë"), "10.0.0.1")
+    limit.check("zoe", "10.0.0.1")
 
 
 def test_failures_of_one_address_make_every_name_wait(site: Site) -> None:

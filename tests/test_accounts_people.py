@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 from annotate.api_client import ApiClient
 from annotate.commands import add_commands
 from annotate.passwords import REASONS
-from annotate.sign_in_limit import SignInLimit
 from store import users
 from store.database import Store
+from store.journal import read_journal
 from store.rows import Conflict, utc_now
 from tests.members import PASSWORD, accept, alert, invited, may_read, member, sign_in
 from tests.stored import add_user
@@ -25,16 +25,9 @@ from tests.website import Site, error_code, made_site
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with made_site(tmp_path_factory.mktemp("site")) as made:
         yield made
-
-
-@pytest.fixture
-def site(shared: Site) -> Site:
-    """With no failed sign-in behind it."""
-    shared.accounts._limit = SignInLimit()
-    return shared
 
 
 @pytest.fixture
@@ -170,18 +163,31 @@ def test_a_role_holds_from_the_next_request(site: Site, admin: httpx.Client) -> 
         assert client.get("/api/v1/runs").status_code == 403
 
 
+def test_role_and_state_change_in_one_write(site: Site, admin: httpx.Client) -> None:
+    add_user(site.store, "uma")
+    body = {"role": "researcher", "active": False}
+    changed = admin.patch("/api/v1/users/uma", json=body).json()
+    assert (changed["role"], changed["active"]) == ("researcher", False)
+    facts = read_journal(site.store.data_dir / "journal.jsonl")
+    written = [row for table, row in facts if table == "app_user" and row["name"] == "uma"]
+    assert [(row["role"], row["active"]) for row in written] == [
+        ("annotator", True),
+        ("researcher", False),
+    ]
+
+
 def test_the_last_active_admin_stays(store: Store) -> None:
     first, second = add_user(store, "first", "admin"), add_user(store, "second", "admin")
-    users.set_active(store, second.user_id, False)
+    users.set_access(store, second.user_id, active=False)
     for change in (
-        lambda: users.set_active(store, first.user_id, False),
-        lambda: users.set_role(store, first.user_id, "researcher"),
+        lambda: users.set_access(store, first.user_id, active=False),
+        lambda: users.set_access(store, first.user_id, role="researcher"),
     ):
         with pytest.raises(Conflict, match="last active admin"):
             change()
-    users.set_role(store, first.user_id, "admin")  # no change of who is one
-    users.set_active(store, second.user_id, True)
-    users.set_role(store, first.user_id, "annotator")
+    users.set_access(store, first.user_id, role="admin")  # no change of who is one
+    users.set_access(store, second.user_id, active=True)
+    users.set_access(store, first.user_id, role="annotator")
     assert [user.name for user in users.everyone(store) if user.may("admin")] == ["second"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -184,6 +185,17 @@ def test_prompts_are_added_once(researcher: httpx.Client) -> None:
 # --- blindness ------------------------------------------------------------------------------------
 
 
+def test_metrics_are_read_once_for_all_who_ask(site: Site) -> None:
+    with site.visitor() as anybody:
+        before = anybody.get("/metrics").text
+        add_prompt(site.store, "Another one?")
+        assert anybody.get("/metrics").text == before
+        deadline = time.monotonic() + 10
+        while anybody.get("/metrics").text == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+
+
 def test_blindness(site: Site, annotator: httpx.Client) -> None:
     """What programs read; test_api_desk.py has the page's routes."""
 
@@ -230,7 +242,7 @@ def test_cancel_is_about_the_run_that_was_shown(site: Site, researcher: httpx.Cl
     runs.mark(site.store, shown, "done")
     later = runs.add(site.store, "dpo", {}, None)
     said = press(researcher, "cancel-run", None, None, page="/research")
-    assert f"{shown} is done already." in said
+    assert f"{shown} is over already." in said
     assert runs.get(site.store, later).status == "queued"
     press(researcher, "", page="/research")
     said = press(researcher, "cancel-run", None, None, page="/research")

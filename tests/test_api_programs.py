@@ -2,37 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import httpx
-import pytest
 
 from annotate.api_client import ApiClient
 from annotate.simulate import Plan, simulate
 from store import users
-from store.rows import User
-from tests.desk_page import POLICY, new_four, new_pair, new_pick
-from tests.stored import add_policy, add_user
-from tests.website import Site, made_site
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    with made_site(tmp_path) as made:
-        add_policy(made.store, POLICY)
-        yield made
-
-
-@pytest.fixture
-def user(site: Site) -> User:
-    return add_user(site.store, "ann")
-
-
-@pytest.fixture
-def page(site: Site, user: User) -> Iterator[httpx.Client]:
-    with site.signed_in(user.name) as client:
-        yield client
+from tests.desk_page import new_four, new_pair, new_pick
+from tests.website import Site
 
 
 def test_programs_get_the_next_pair_with_a_pick(site: Site, page: httpx.Client) -> None:

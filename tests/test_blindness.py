@@ -5,39 +5,22 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
 
-from store import pairs, pools
+from store import flags, pairs, pools, users
+from store.database import Tx
 from store.judgments import NewJudgment
 from store.rows import Completion, User
 from tests.desk_page import DESK, POLICY, new_pair, new_pick, send, shown
-from tests.stored import add_policy, add_prompt, add_user
-from tests.website import Site, made_site
+from tests.stored import add_prompt, add_user
+from tests.website import Site
 
 SEED = 987_654_321
 TOKEN, LOGPROB = 1_123_581_321, -314159.25  # long, so that no time or id holds them by chance
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    with made_site(tmp_path) as made:
-        add_policy(made.store, POLICY)
-        yield made
-
-
-@pytest.fixture
-def user(site: Site) -> User:
-    return add_user(site.store, "ann")
-
-
-@pytest.fixture
-def page(site: Site, user: User) -> Iterator[httpx.Client]:
-    with site.signed_in(user.name) as client:
-        yield client
 
 
 def telling(text: str, seed: int) -> Completion:
@@ -93,6 +76,7 @@ def test_nothing_that_an_annotator_reads_tells_policy_seed_or_other_picks(
         page.get(f"{DESK}/guidelines"),
         page.post(f"{DESK}/practice/none", json={"verdict": "left"}),
         page.get(f"{DESK}/pairs/{pair_id}/answers/0"),
+        page.get(f"{DESK}/pairs/{pair_id}/prompt/0"),
         page.post(f"{DESK}/judgments", json=new_pick(item)),
         page.post("/api/v1/pairs/next", json={"kinds": ["pair", "four"]}),
         page.get("/api/v1/judgments"),
@@ -132,6 +116,27 @@ def test_the_policy_that_own_picks_trained_may_be_named(site: Site, page: httpx.
     }
 
 
+@pytest.mark.parametrize("done", ["judged", "flagged", "removed"])
+def test_a_refused_pick_tells_nothing_of_others(
+    site: Site, page: httpx.Client, user: User, done: str
+) -> None:
+    pair_id = add_telling(site, "Left hand.", "Right hand.", wanted=2)
+    item = shown(page)
+    other, boss = add_user(site.store, "other"), users.named(site.store, "researcher")
+    assert site.desk.next_lease(other) is not None
+    if done == "judged":
+        site.store.write(lambda tx: tx.all("update pair set wanted = 1"))
+    theirs = NewJudgment(str(uuid.uuid4()), pair_id, "left" if done == "judged" else "flag")
+    site.desk.judge_only(other, theirs)
+    if done == "removed":
+        flags.resolve(site.store, boss, theirs.judgment_id, "removed", None)
+    answer = page.post(f"{DESK}/judgments", json=new_pick(item))
+    assert answer.status_code == 409
+    assert answer.json()["error"]["message"] == (
+        "This pair needs no more picks. Go on with the next one."
+    )
+
+
 def test_each_side_is_left_half_of_the_time(site: Site) -> None:
     draws = 10_000
     left = Counter(site.desk.draw(2)[0] for _ in range(draws))
@@ -167,23 +172,52 @@ def test_pools_of_two_annotators_draw_their_own_order(site: Site) -> None:
     assert 5 < same < 35
 
 
-def test_pools_are_drawn_by_weight(site: Site) -> None:
+@pytest.mark.parametrize(("sides", "leases"), [(2, 2_000), (4, 2_000)])
+def test_orders_on_screens_as_they_are_stored(site: Site, sides: int, leases: int) -> None:
+    """Also with what the store does to a draw: each completion is at each place equally often."""
+    prompt_id = add_prompt(site.store, "Which?")
+    texts = [telling(text, SEED) for text in "ABCD"[:sides]]
+    pair_id = pairs.add(site.store, prompt_id, [TOKEN], *texts, wanted=0)  # for nobody
+
+    def lease_all(tx: Tx) -> None:
+        (pair,) = tx.all("select * from pair where pair_id = $id", {"id": pair_id})
+        copies = [pair | {"pair_id": str(uuid.uuid4()), "wanted": 1} for _ in range(leases)]
+        tx.insert_all("pair", copies)
+        for number in range(leases):
+            user_id, life = f"annotator {number}", timedelta(minutes=10)
+            kinds = ("pair", "four")
+            assert pairs.claim(tx, user_id, site.desk.draw, life, ["everything"], kinds)
+
+    site.store.write(lease_all)
+    orders = [row["shown_order"] for row in site.store.read("select * from annotator_event")]
+    assert len(orders) == leases
+    share = 1 / sides
+    for place in range(sides):
+        seen = Counter(order[place] for order in orders)
+        assert "".join(sorted(seen)) == "abcd"[:sides]
+        for times in seen.values():  # four standard errors
+            assert abs(times - leases * share) < 4 * (leases * share * (1 - share)) ** 0.5
+
+
+def test_pools_are_drawn_by_weight(site: Site, user: User) -> None:
     """Also when the rarer pool has the older pairs."""
-    rare = pools.add(site.store, f"Rare {uuid.uuid4()}", tags=["rare"], weight=0.25)
+    draws, share = 200, 0.25
+    rare = pools.add(site.store, "Rare", tags=["rare"], weight=share / (1 - share))
     for pool_id in (rare.pool_id, "everything"):
-        for _ in range(60):
+        for _ in range(draws):
             new_pair(site, pool_id=pool_id)
-    try:
-        someone, seen = add_user(site.store, "weigher"), Counter[str]()
-        for _ in range(60):
-            lease = site.desk.next_lease(someone)
-            assert lease is not None
-            row = site.store.read_one(
-                "select pool_id from pair where pair_id = $id", {"id": lease.pair_id}
-            )
-            assert row is not None
-            seen[row["pool_id"]] += 1
-            site.desk.judge_only(someone, NewJudgment(str(uuid.uuid4()), lease.pair_id, "skip"))
-        assert abs(seen["everything"] - 48) < 4 * (60 * 0.8 * 0.2) ** 0.5
-    finally:
-        pools.change(site.store, rare.pool_id, active=False)
+    seen = Counter[str]()
+    for _ in range(draws):
+        lease = site.desk.next_lease(user)
+        assert lease is not None
+        seen[pool_of(site, lease.pair_id)] += 1
+        site.desk.judge_only(user, NewJudgment(str(uuid.uuid4()), lease.pair_id, "skip"))
+    error = 4 * (draws * share * (1 - share)) ** 0.5
+    assert error < draws * share, "a pool that is never drawn would pass"
+    assert abs(seen[rare.pool_id] - draws * share) < error
+
+
+def pool_of(site: Site, pair_id: str) -> str:
+    row = site.store.read_one("select pool_id from pair where pair_id = $id", {"id": pair_id})
+    assert row is not None
+    return str(row["pool_id"])

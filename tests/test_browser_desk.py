@@ -1,14 +1,13 @@
-"""Picking in Chromium: keys, undo, details, corrections, hostile text, faults, two tabs."""
+"""Picking in Chromium: keys, undo, details, corrections, hostile text, guidelines."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
+from annotate.desk import DeskConfig
 from store import guidelines, users
 from tests.chromium import Opener, press
 from tests.desk_browser import LEFT, STATUS, fill, look, numbered, on_screen, picks, sit_down
@@ -82,6 +81,49 @@ def test_keys_that_are_no_pick(tmp_path: Path, opened: Opener) -> None:
         )
         look(page)
         assert picks(site) == []
+
+
+def test_a_held_key_on_a_button_picks_once(tmp_path: Path, opened: Opener) -> None:
+    with made_site(tmp_path) as site:
+        fill(site.store, *numbered(4))
+        page = sit_down(opened, site).page
+        for key, verdict in (("Enter", "left"), ("Space", "both_bad")):
+            look(page)
+            before = picks(site)
+            page.locator(f"#pick-{verdict.replace('_', '-')}").focus()
+            for _ in range(8):
+                page.keyboard.down(key)
+                page.wait_for_timeout(100)
+            page.keyboard.up(key)
+            look(page)
+            assert picks(site) == [*before, verdict]
+
+
+def test_single_keys_can_be_switched_off(tmp_path: Path, opened: Opener) -> None:
+    with made_site(tmp_path) as site:
+        fill(site.store, *numbered(2))
+        page = sit_down(opened, site).page
+        page.locator("#account-button").click()
+        page.get_by_role("group", name="Single keys").get_by_text("Off", exact=True).click()
+        page.keyboard.press("Escape")
+        expect(page.locator("#pick-left kbd")).to_be_hidden()
+        for key in ("1", "ArrowLeft", "Shift+Digit1", "s", "w", "?"):
+            press(page, key)
+        expect(page.locator("#details-panel")).to_be_hidden()
+        expect(page.locator("#help-dialog")).to_be_hidden()
+        assert picks(site) == []
+        page.reload()
+        on_screen(page)
+        press(page, "1")
+        page.locator("#help").click()
+        expect(page.locator("#help-dialog")).to_contain_text("Single keys are off.")
+        expect(page.locator("#help-dialog kbd")).to_have_count(0)
+        page.keyboard.press("Escape")
+        page.locator("#account-button").click()
+        page.get_by_role("group", name="Single keys").get_by_text("On", exact=True).click()
+        page.keyboard.press("Escape")
+        page.locator("body").press("1")
+        expect(page.locator(STATUS)).to_have_text("Saved: left is better. Next pair.")
 
 
 def test_keys_of_other_layouts(tmp_path: Path, opened: Opener) -> None:
@@ -173,22 +215,21 @@ def test_a_skip_takes_its_own_reasons(tmp_path: Path, opened: Opener) -> None:
         ]
 
 
-def test_the_better_one_is_edited(tmp_path: Path, opened: Opener) -> None:
-    long = "Line of text.\n" * 2_000  # more than the page holds
-    with made_site(tmp_path) as site:
-        fill(site.store, (long, long), ("A2", "B2"))
+def test_reasons_are_those_of_the_configuration(tmp_path: Path, opened: Opener) -> None:
+    settings = DeskConfig(
+        reasons=("good_rhythm", "accuracy"), skip_reasons=(), flag_reasons=("ads",)
+    )
+    with made_site(tmp_path, settings=settings) as site:
+        fill(site.store, *numbered(2))
         page = sit_down(opened, site).page
         look(page)
-        page.keyboard.press("e")
-        text = page.get_by_label("Your version")
-        expect(text).to_have_value(long)
-        page.get_by_role("button", name="Save and pick this side").click()
-        expect(page.locator("#edit-dialog").get_by_role("alert")).to_contain_text("Change the text")
-        page.locator("#edit-dialog").get_by_text("Right", exact=True).click()
-        text.fill("1 better answer")
-        text.press("Control+Enter")
-        expect(page.locator(STATUS)).to_have_text("Saved: right is better. Next pair.")
-        assert picks(site, "verdict, edited_text") == [("right", "1 better answer")]
+        page.keyboard.press("w")
+        chips = page.locator("#details-panel fieldset:not(:first-child) label")
+        assert chips.all_inner_texts() == ["good rhythm", "Accurate", "ads"]
+        chips.first.click()
+        press(page, "1")
+        expect(page.locator(STATUS)).to_contain_text("Saved")
+        assert picks(site, "verdict, reasons") == [("left", ["good_rhythm"])]
 
 
 def test_hostile_text_stays_harmless(tmp_path: Path, opened: Opener) -> None:
@@ -212,107 +253,6 @@ def test_hostile_text_stays_harmless(tmp_path: Path, opened: Opener) -> None:
         assert (watched.faults, watched.reached) == ([], [])
 
 
-# --- faults ---------------------------------------------------------------------------------------
-
-
-def test_a_pick_made_while_the_server_restarts_is_stored_once(
-    tmp_path: Path, opened: Opener
-) -> None:
-    with made_site(tmp_path) as site:
-        fill(site.store, *numbered(3))
-        port = int(site.url.rsplit(":", 1)[1])
-        page = sit_down(opened, site).page
-        first = on_screen(page)
-        look(page)
-    page.keyboard.press("1")
-    expect(page.locator("#notice")).to_have_text("Not saved yet: trying again.")
-    page.keyboard.press("2")  # the pair stays, and it has its pick
-    assert on_screen(page) == first
-    with made_site(tmp_path, port=port) as site:
-        expect(page.locator(LEFT)).not_to_have_text(first[0], timeout=30_000)
-        expect(page.locator("#notice")).to_be_empty()
-        press(page, "3")
-        expect(page.locator(STATUS)).to_have_text("Saved: a tie. Next pair.")
-        assert picks(site) == ["left", "tie"]
-        assert pending(page) == []
-
-
-def test_a_pick_outlives_its_page(tmp_path: Path, opened: Opener) -> None:
-    with made_site(tmp_path) as site:
-        fill(site.store, *numbered(3))
-        page = sit_down(opened, site).page
-        first = on_screen(page)
-        page.route("**/desk/judgments", lambda route: route.abort())
-        look(page)
-        page.keyboard.press("2")
-        expect(page.locator("#notice")).to_have_text("Not saved yet: trying again.")
-        [kept] = pending(page)
-        page.unroute("**/desk/judgments")
-        page.reload()
-        expect(page.locator(LEFT)).not_to_be_empty()
-        assert on_screen(page) != first
-        assert picks(site, "judgment_id, verdict") == [(kept["body"]["id"], "right")]
-        assert pending(page) == []
-
-
-def test_an_answer_that_is_lost_on_its_way_back(tmp_path: Path, opened: Opener) -> None:
-    with made_site(tmp_path) as site:
-        fill(site.store, *numbered(2))
-        page = sit_down(opened, site).page
-        first = on_screen(page)
-        sent = []
-
-        def lose_first(route: Any) -> None:
-            sent.append(json.loads(route.request.post_data)["id"])
-            answer = route.fetch()
-            if len(sent) == 1:
-                route.abort()
-            else:
-                route.fulfill(response=answer)
-
-        page.route("**/desk/judgments", lose_first)
-        press(page, "1")
-        expect(page.locator(LEFT)).not_to_have_text(first[0])
-        assert len(sent) == 2
-        assert len(set(sent)) == 1
-        assert picks(site) == ["left"]
-
-
-def test_two_tabs_never_store_two_picks_for_one_pair(tmp_path: Path, opened: Opener) -> None:
-    with made_site(tmp_path) as site:
-        [first_pair, *_] = fill(site.store, *numbered(3))
-        watched = sit_down(opened, site)
-        one = watched.page
-        two = one.context.new_page()
-        two.goto(f"{site.url}/annotate/")
-        assert on_screen(one) == on_screen(two)
-        one.evaluate("BroadcastChannel.prototype.postMessage = () => {}")  # the other hears nothing
-        press(one, "1")
-        expect(one.locator(STATUS)).to_have_text("Saved: left is better. Next pair.")
-        press(two, "2")
-        expect(two.locator(STATUS)).to_contain_text("already judged in another tab")
-        assert picks(site, "pair_id, verdict") == [(first_pair, "left")]
-        expect(two.locator(LEFT)).to_have_text(on_screen(one)[0])
-        press(two, "3")  # this time the other tab hears of it and goes on by itself
-        expect(two.locator(STATUS)).to_have_text("Saved: a tie. Next pair.")
-        expect(one.locator(LEFT)).to_have_text(on_screen(two)[0])
-        assert picks(site) == ["left", "tie"]
-
-
-def test_waiting_goes_on_by_itself(tmp_path: Path, opened: Opener) -> None:
-    with made_site(tmp_path) as site:
-        page = sit_down(opened, site).page
-        expect(page.locator("#waiting")).to_contain_text("The next pair is on its way")
-        expect(page.locator("#waiting")).to_contain_text("The model is")
-        page.route("**/desk/next", lambda route: route.abort())
-        expect(page.locator("#notice")).to_contain_text("The server does not answer.")
-        page.unroute("**/desk/next")
-        fill(site.store, *numbered(1))
-        expect(page.locator(LEFT)).to_contain_text("Answer")
-        expect(page.locator("#notice")).to_be_empty()
-        expect(page.locator("#waiting")).to_be_hidden()
-
-
 # --- guidance -------------------------------------------------------------------------------------
 
 
@@ -334,11 +274,3 @@ def test_guidelines_and_their_version(tmp_path: Path, opened: Opener) -> None:
         press(page, "1")
         expect(page.locator(STATUS)).to_contain_text("Saved")
         assert picks(site, "guidelines_version") == [2]
-
-
-def pending(page: Page) -> list[dict[str, Any]]:
-    """Picks that this browser keeps until the server has them."""
-    kept = page.evaluate(
-        "Object.entries(localStorage).filter(([key]) => key.startsWith('prefloop.pick.'))"
-    )
-    return [json.loads(value) for _, value in kept]

@@ -10,10 +10,20 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from store import pools, practice
-from store.database import Store
+from store import pools
 from tests.chromium import Opener, axe_findings, press, too_wide
-from tests.desk_browser import LEFT, STATUS, fill, look, numbered, on_screen, picks, sit_down
+from tests.desk_browser import (
+    LEFT,
+    STATUS,
+    add_practice,
+    fill,
+    look,
+    numbered,
+    on_screen,
+    picks,
+    sit_down,
+    small_targets,
+)
 from tests.stored import add_four, add_policy
 from tests.vllm_stand_in import StandIn, event, piece, stand_in, streamed
 from tests.website import Site, made_site
@@ -201,18 +211,6 @@ def test_a_talk_can_be_ended_and_sends_nothing_empty(
 # --- practice -------------------------------------------------------------------------------------
 
 
-def add_practice(store: Store, *verdicts: practice.PracticeVerdict) -> None:
-    for number, verdict in enumerate(verdicts):
-        practice.save(
-            store,
-            messages=[{"role": "user", "content": f"Exercise {number}"}],
-            left_text="Left one",
-            right_text="Right one",
-            verdict=verdict,
-            explanation=f"Because of **rule {number}**.",
-        )
-
-
 def test_practice_comes_first_and_is_no_pick(tmp_path: Path, opened: Opener) -> None:
     with made_site(tmp_path) as site:
         fill(site.store, *numbered(1))
@@ -289,6 +287,7 @@ def test_modes_and_views_are_accessible(
     good("four with a best one")
     press(page, "2")
     expect(page.locator("#waiting")).to_be_visible()
+    good("waiting")
     page.goto(f"{site.url}/annotate/#picks")
     expect(page.locator(".past-row")).to_have_count(2)
     good("my picks")
@@ -305,10 +304,4 @@ def test_touch_targets_on_a_phone(fours: Site, opened: Opener) -> None:
     page = sit_down(opened, fours, has_touch=True).page
     page.set_viewport_size({"width": 390, "height": 844})
     expect(page.locator("#pane-4 .text")).not_to_be_empty()
-    small = page.evaluate(
-        """() => [...document.querySelectorAll("#shell-root :is(button, a, select)")]
-            .filter((e) => e.checkVisibility() && e.getBoundingClientRect().width > 1)
-            .map((e) => [e.id || e.textContent, e.getBoundingClientRect()])
-            .filter(([, box]) => box.height < 44).map(([name]) => name)"""
-    )
-    assert small == []
+    assert small_targets(page) == []

@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect
 
 from store import users
 from tests.chromium import Opener, axe_findings, too_wide
+from tests.desk_browser import small_targets
 from tests.members import PASSWORD, may_read, sign_in
 from tests.stored import add_user
 from tests.website import Site, made_site
@@ -54,9 +55,11 @@ def test_from_the_invite_to_disabled(site: Site, opened: Opener) -> None:
     guest.keyboard.type(PASSWORD)
     guest.keyboard.press("Enter")
     expect(guest).to_have_url(re.compile("/research"))
+    guest.wait_for_load_state()
 
     row.get_by_label("Role of mei").select_option("annotator")
     expect(page.locator("#status")).to_have_text("mei: the role is now annotator.")
+    expect(page.locator("#status")).to_be_in_viewport()
     expect(row.locator(".state")).to_have_text("Active")
     guest.goto(site.url + "/pools/")
     expect(guest.get_by_role("heading", name="Signed in as mei")).to_be_visible()
@@ -138,6 +141,27 @@ def test_axe_finds_nothing_on_the_people_page(
         page.keyboard.press("Escape")
 
 
+@pytest.mark.parametrize("look", LOOKS, ids=lambda look: look["color_scheme"])
+def test_axe_finds_nothing_on_the_own_account(
+    site: Site, opened: Opener, look: dict[str, object]
+) -> None:
+    user = add_user(site.store, f"ann {look['color_scheme']}")
+    page = opened(f"{site.url}/sign-in?token={site.link(user.name)}", **look).page
+    page.goto(site.url + "/annotate#account")
+    account = page.locator(".account")
+    account.locator("[name=label]").fill("laptop")
+    account.locator(".api form [type=submit]").click()
+    expect(account.locator(".secret")).to_be_visible()
+    account.locator("[name=add]").fill("de")
+    account.locator("[name=add]").press("Enter")
+    account.locator("[name=new]").fill("short")
+    account.locator(".password form [type=submit]").click()
+    expect(account.get_by_role("alert").filter(visible=True)).to_have_count(1)
+    assert (axe_findings(page), too_wide(page)) == ([], 0)
+    if look["width"] == 390:
+        assert small_targets(page) == []
+
+
 def test_the_own_account(site: Site, opened: Opener) -> None:
     add_user(site.store, "lin")
     watched = opened(f"{site.url}/sign-in?token={site.link('lin')}")
@@ -150,6 +174,7 @@ def test_the_own_account(site: Site, opened: Opener) -> None:
     account.get_by_label("Daily goal").fill("120")
     account.get_by_role("button", name="Save").click()
     expect(page.locator("#status")).to_have_text("Saved.")
+    expect(page.locator("#status")).to_be_in_viewport()
     lin = users.named(site.store, "lin")
     assert (lin.languages, lin.goal) == (("de",), 120)
 

@@ -7,8 +7,17 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.chromium import Opener, press
-from tests.desk_browser import LEFT, STATUS, fill, numbered, on_screen, picks, sit_down
+from tests.chromium import Opener, axe_findings, press, too_wide
+from tests.desk_browser import (
+    LEFT,
+    STATUS,
+    fill,
+    numbered,
+    on_screen,
+    picks,
+    sit_down,
+    small_targets,
+)
 from tests.website import made_site
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
@@ -61,11 +70,50 @@ def test_past_picks_are_found_revised_and_taken_back(tmp_path: Path, opened: Ope
 
         page.get_by_role("button", name="Take back").click()
         expect(page.locator(STATUS)).to_have_text("Taken back. The pair is open again.")
+        expect(page.locator(STATUS)).to_be_in_viewport()
         assert on_screen(page) == seen[0]
         press(page, "4")
         expect(page.locator(LEFT)).not_to_have_text(seen[0][0])
         assert picks(site) == ["right", "tie", "both_bad"]
         assert (watched.faults, watched.reached) == ([], [])
+
+
+def test_a_pick_whose_pair_cannot_come_back(tmp_path: Path, opened: Opener) -> None:
+    with made_site(tmp_path) as site:
+        first, *_ = fill(site.store, *numbered(2))
+        page = sit_down(opened, site).page
+        [seen] = picked(page, "s")
+        with site.signed_in("researcher") as other:  # a skip leaves the pair to somebody else
+            assert other.post("/api/v1/desk/next").json()["item"]["pair_id"] == first
+        press(page, "u")
+        expect(page.locator(STATUS)).to_contain_text("This pair cannot come back to you")
+        assert picks(site) == ["skip"]
+        page.get_by_role("link", name="My picks").click()
+        page.locator(".past-row a").click()
+        page.get_by_role("button", name="Take back").click()
+        expect(page.locator(STATUS)).to_contain_text("this pick no longer counts")
+        expect(page.locator(STATUS)).to_be_in_viewport()
+        assert on_screen(page) != seen
+        assert picks(site) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_my_picks_on_a_phone(tmp_path: Path, opened: Opener, scheme: str) -> None:
+    with made_site(tmp_path) as site:
+        fill(site.store, *(("word" * 60, "Short.") for _ in range(3)))
+        page = sit_down(opened, site, has_touch=True, color_scheme=scheme).page
+        page.set_viewport_size({"width": 390, "height": 844})
+        for key in "12":
+            on_screen(page)
+            press(page, key)
+            expect(page.locator(STATUS)).to_contain_text("Saved")
+            page.locator(STATUS).evaluate("status => status.replaceChildren()")
+        page.goto(f"{site.url}/annotate/#picks")
+        expect(page.locator(".past-row")).to_have_count(2)
+        assert (axe_findings(page), too_wide(page), small_targets(page)) == ([], 0, [])
+        page.locator(".past-row a").first.click()
+        expect(page.locator("#past-pick")).to_be_visible()
+        assert (axe_findings(page), too_wide(page), small_targets(page)) == ([], 0, [])
 
 
 def test_the_list_goes_on_and_keeps_its_place(tmp_path: Path, opened: Opener) -> None:

@@ -236,23 +236,6 @@ def test_a_million_characters_freeze_nothing(tmp_path: Path, opened: Opener) -> 
 # --- comfort --------------------------------------------------------------------------------------
 
 
-def test_chinese(tmp_path: Path, opened: Opener) -> None:
-    with made_site(tmp_path) as site:
-        fill(site.store, *numbered(2))
-        watched = sit_down(opened, site, locale="zh-CN")
-        page = watched.page
-        assert page.evaluate("document.documentElement.lang") == "zh-CN"
-        expect(page.get_by_role("button", name="左边更好")).to_be_visible()
-        left_over = re.findall(r"\b[a-z_]+\.[a-z_.]+\b", page.locator("#shell-root").inner_text())
-        assert left_over == []
-        press(page, "1")
-        expect(page.locator(STATUS)).to_have_text("已保存：左边更好。下一组。")
-        page.locator("#account-button").click()
-        page.locator("#language").select_option("en")
-        expect(page.get_by_role("button", name="Left is better")).to_be_visible(timeout=20_000)
-        assert watched.faults == []
-
-
 def test_text_size_and_colours_are_remembered(tmp_path: Path, opened: Opener) -> None:
     with made_site(tmp_path) as site:
         fill(site.store, *numbered(1))
@@ -266,6 +249,22 @@ def test_text_size_and_colours_are_remembered(tmp_path: Path, opened: Opener) ->
         assert page.evaluate(size) == 20
         assert page.evaluate("getComputedStyle(document.body).colorScheme") == "dark"
         assert too_wide(page) == 0
+
+
+def test_colours_follow_the_system_unless_one_is_chosen(tmp_path: Path, opened: Opener) -> None:
+    scheme = "getComputedStyle(document.body).colorScheme"
+    with made_site(tmp_path) as site:
+        page = sit_down(opened, site, color_scheme="light").page
+        assert page.evaluate(scheme) == "light"
+        page.emulate_media(color_scheme="dark")
+        expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+        assert page.evaluate(scheme) == "dark"
+        page.locator("#account-button").click()
+        page.locator("#account-menu").get_by_text("Light", exact=True).click()
+        assert page.evaluate(scheme) == "light"
+        page.reload()
+        expect(page.locator("#progress")).to_be_visible(timeout=20_000)
+        assert page.evaluate(scheme) == "light"
 
 
 def test_reduced_motion(tmp_path: Path, opened: Opener) -> None:

@@ -1,19 +1,15 @@
-"""Our two HTTP clients against a real server that answers as vLLM or the app on a bad day."""
+"""Our client of vLLM against a real server that answers as vLLM on a bad day."""
 
 from __future__ import annotations
 
-import json
-import socket
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from annotate.api_client import ApiClient, Unreachable
-from store.rows import Conflict, Invalid, Message, NotFound, PrefloopError
+from store.rows import Message
+from tests.one_answer import Server, free_port, one_answer
 from tests.vllm_stand_in import END, event, piece
 from train.policy.client import (
     AdapterRefused,
@@ -27,47 +23,10 @@ from train.policy.client import (
 ASKED: list[Message] = [{"role": "user", "content": "Why do bees dance?"}]
 
 
-class Server:
-    """Gives every request the same answer and remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.status, self.body, self.cut = 200, b"{}", False
-        self.asked: list[tuple[str, Any]] = []
-        owner = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                length = int(self.headers.get("Content-Length") or 0)
-                body = self.rfile.read(length)
-                owner.asked.append((self.path, json.loads(body) if body else None))
-                self.send_response(owner.status)
-                self.send_header("Content-Length", str(len(owner.body) + owner.cut))
-                self.end_headers()
-                self.wfile.write(owner.body)
-                self.close_connection = True
-
-            do_POST = do_GET  # noqa: N815 - the name that the base class calls
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
-
-    def answer(self, body: Any, status: int = 200) -> None:
-        self.status = status
-        self.body = body if isinstance(body, bytes) else json.dumps(body).encode()
-
-
 @pytest.fixture
 def server() -> Iterator[Server]:
-    made = Server()
-    thread = threading.Thread(target=made.http.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield made
-    made.http.shutdown()
-    thread.join()
-    made.http.server_close()
+    with one_answer() as made:
+        yield made
 
 
 @pytest.fixture
@@ -263,12 +222,6 @@ def test_a_stream_that_does_not_begin(
         list(stream(client))
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def test_nobody_there(tmp_path: Path) -> None:
     for client in (
         PolicyClient.over_url(f"http://127.0.0.1:{free_port()}", None),
@@ -317,58 +270,3 @@ def test_adapters_are_loaded_by_absolute_path(
     server.answer({"error": {"message": "busy"}}, 500)
     with pytest.raises(AdapterRefused, match="vLLM did not unload policy-000001: busy"):
         client.unload("policy-000001")
-
-
-# --- our own API -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("status", "kind"),
-    [(404, NotFound), (409, Conflict), (422, Invalid), (401, PrefloopError), (503, PrefloopError)],
-)
-def test_an_error_of_the_app_comes_back_as_its_exception(
-    server: Server, status: int, kind: type[PrefloopError]
-) -> None:
-    server.answer({"error": {"code": "x", "message": "One clear sentence."}}, status)
-    with ApiClient(server.url, "token") as api:
-        with pytest.raises(kind, match=r"^One clear sentence\.$"):
-            api.get("/stats")
-        with pytest.raises(kind, match=r"^One clear sentence\.$"), api.lines("/export/trl"):
-            pass
-
-
-def test_an_app_that_is_away() -> None:
-    with ApiClient(f"http://127.0.0.1:{free_port()}", "token") as api:
-        with pytest.raises(Unreachable, match="does not answer"):
-            api.post("/pairs/next")
-        with pytest.raises(Unreachable, match="does not answer"), api.lines("/export/trl"):
-            pass
-
-
-def test_only_a_line_feed_ends_an_exported_line(server: Server) -> None:
-    rows = [{"chosen": f"a{separator}b"} for separator in "\u2028\u2029\x85\x0b\x1c\r"]
-    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
-    server.answer("".join(line + "\n" for line in lines).encode())
-    with ApiClient(server.url, "token") as api, api.lines("/export/trl", where=None) as found:
-        assert list(found) == lines
-    assert server.asked == [("/api/v1/export/trl", None)]
-
-
-def test_an_export_that_breaks_off_is_no_export(server: Server) -> None:
-    server.answer(b'{"prompt": 1}\n')
-    server.cut = True
-    with (
-        ApiClient(server.url, "token") as api,
-        pytest.raises(Unreachable, match="does not answer"),
-        api.lines("/export/trl") as found,
-    ):
-        list(found)
-
-
-def test_no_content_is_none_and_parameters_that_are_none_are_left_out(server: Server) -> None:
-    with ApiClient(server.url, "token") as api:
-        server.answer({"prompts": []})
-        assert api.get("/prompts", tag="a b", limit=None) == {"prompts": []}
-        server.answer(b"", 204)
-        assert api.post("/pairs/next") is None
-    assert server.asked == [("/api/v1/prompts?tag=a+b", None), ("/api/v1/pairs/next", None)]

@@ -12,7 +12,8 @@ import duckdb
 import pytest
 
 from annotate.export_file import prompt_fraction, train_share, write_export
-from store.rows import Invalid, PrefloopError
+from store.exporting import as_text
+from store.rows import Invalid, Message, PrefloopError
 
 ABOUT = {"format": "trl", "since": None, "where": "source=all"}
 
@@ -87,6 +88,19 @@ def test_the_same_prompt_falls_on_the_same_side_in_every_export() -> None:
     assert prompt_fraction(row("Why?", 1)) == prompt_fraction(row("Why?", 2))
     values = [prompt_fraction(line) for line in rows(2000)]
     assert 0 <= min(values) < 0.01 and 0.99 < max(values) < 1
+
+
+def test_turns_of_one_talk_fall_on_one_side() -> None:
+    first: list[Message] = [{"role": "user", "content": "Why is the sky blue?"}]
+    second: list[Message] = [
+        *first,
+        {"role": "assistant", "content": "Air scatters blue light."},
+        {"role": "user", "content": "And red at night?"},
+    ]
+    for prompts in ((first, second), (as_text(first), as_text(second))):
+        one, other = (prompt_fraction(json.dumps({"prompt": prompt})) for prompt in prompts)
+        assert one == other
+    assert prompt_fraction(row("Why?")) != prompt_fraction(row("How?"))
 
 
 @pytest.mark.parametrize(("split", "share"), [("0.9/0.1", 0.9), ("0.5/0.5", 0.5), ("1e-1/.9", 0.1)])

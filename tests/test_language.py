@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -9,14 +10,18 @@ from pathlib import Path
 import pytest
 from starlette.requests import Request
 
+from annotate.api_json import CODES
 from annotate.desk import DeskConfig
 from annotate.language import FALLBACK, LOCALES, catalogue, language_of, languages, translate
+from annotate.passwords import REASONS
+from annotate.web import HTTP_CODES
 
 ROOT = LOCALES.parents[2]
 JS = sorted((ROOT / "annotate" / "static" / "js").glob("*.js"))
 PAGES = sorted((ROOT / "annotate" / "static" / "pages").glob("*.html"))
 PYTHON = sorted((ROOT / "annotate").glob("*.py"))
 HOLE = re.compile(r"\{(\w+)\}")
+ERRORS = {"Conflict", "Invalid", "NotFound", "StoreDown", "PrefloopError"}
 KEY = r"[a-z][\w-]*(?:\.[\w-]+)+"
 
 
@@ -105,3 +110,38 @@ def test_the_readers_language(cookie: str, accept: str, expected: str) -> None:
     ]
     request = Request({"type": "http", "headers": headers, "method": "GET", "path": "/"})
     assert language_of(request) == expected
+
+
+# --- sentences of the server ----------------------------------------------------------------------
+
+
+def raised() -> list[tuple[str, str, str | None, set[str]]]:
+    """Where, key, message when it is a constant, names of the values, of each error with a key."""
+    found = []
+    for path in sorted(
+        each for layer in ("annotate", "store", "train") for each in (ROOT / layer).rglob("*.py")
+    ):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ERRORS:
+                match node.args:
+                    case [message, ast.Constant(str(key))]:
+                        said = message.value if isinstance(message, ast.Constant) else None
+                        names = {word.arg for word in node.keywords if word.arg}
+                        found.append((path.name, key, said, names))
+    return found
+
+
+def test_errors_with_a_key_are_in_the_catalogues() -> None:
+    english, found = sentences(FALLBACK), raised()
+    assert len(found) > 40
+    for where, key, said, names in found:
+        sentence = english.get(f"error.{key}")
+        assert sentence is not None, f"{key} of {where}"
+        assert set(HOLE.findall(sentence)) <= names, f"{key} of {where}"
+        assert said in (None, sentence) or said == said.lower(), f"{key} of {where}"  # a fragment
+
+
+@pytest.mark.parametrize("code", [*HTTP_CODES.values(), *CODES.values(), *REASONS])
+def test_every_code_of_an_error_has_a_sentence(code: str) -> None:
+    not_for_pages = {"bad_request", "method_not_allowed", "not_signed_in", "too_large"}
+    assert code in not_for_pages or f"error.{code}" in sentences(FALLBACK)

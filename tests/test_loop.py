@@ -225,7 +225,7 @@ def test_a_queued_run_is_cancelled_at_once(loop: TrainLoop, store: Store) -> Non
     loop.cancel(run_id)
     run = runs.get(store, run_id)
     assert (run.status, run.reason) == ("cancelled", "Cancelled before it started.")
-    with pytest.raises(Conflict, match=f"{run_id} is cancelled already"):
+    with pytest.raises(Conflict, match=f"{run_id} is over already"):
         loop.cancel(run_id)
     with pytest.raises(NotFound):
         loop.cancel("run-000099")

@@ -237,6 +237,31 @@ def test_formulas_of_answers() -> None:
         assert html and html.startswith('<math display="inline">')
 
 
+THIN = '<mspace width="0.1667em" />'
+LOG, N, OPEN = "<mi>log</mi>", "<mi>n</mi>", '<mo stretchy="false">(</mo>'
+
+
+@pytest.mark.parametrize(
+    ("tex", "spaced"),
+    [
+        (r"n\log n", N + THIN + LOG + THIN + N),
+        (r"\log\sin n", LOG + THIN + "<mi>sin</mi>" + THIN + N),
+        (r"2\log_2 n", f"<mn>2</mn>{THIN}<msub>{LOG}<mn>2</mn></msub>{THIN}{N}"),
+        (r"(\log(n", OPEN + LOG + OPEN + N),
+        (r"n)\log n", f'{N}<mo stretchy="false">)</mo>{THIN}{LOG}{THIN}{N}'),
+        (r"n+\log n", f"{N}<mo>+</mo>{LOG}{THIN}{N}"),
+        (r"\frac{n}{\log n}", f"<mrow>{LOG}{THIN}{N}</mrow></mfrac>"),
+        (r"\mathrm{log}", "<mi"),
+    ],
+)
+def test_functions_stand_a_thin_space_apart(tex: str, spaced: str) -> None:
+    html = mathml(tex, display=False)
+    assert html is not None
+    assert spaced in html
+    assert html.count("<mspace") == spaced.count("<mspace")
+    assert THIN.replace(" />", "></mspace>") in rendered("$a\\log n$")
+
+
 # --- letters --------------------------------------------------------------------------------------
 
 

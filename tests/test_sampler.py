@@ -262,10 +262,13 @@ def test_pools_of_nobody_at_work_are_not_filled(
 
 def test_one_empty_pool_is_told_apart(store: Store, policy: Policy, sampler: Sampler) -> None:
     add_prompt(store, "Why?")
-    empty = pools.add(store, "Maths", tags=["maths"])
+    empty = pools.add(store, "Maths", tags=["maths"], weight=999)
     sampler.start()
     wait_for(sampler, lambda: sampler.out_of_prompts == {empty.pool_id})
-    wait_for(sampler, lambda: pairs.ready(store) == 2)
+    wait_for(sampler, lambda: pairs.ready(store) == 4)  # nothing is kept free for the other
+    tagged(store, "maths")
+    wait_for(sampler, lambda: pairs.ready_by_pool(store).get(empty.pool_id) == 4)
+    assert not sampler.out_of_prompts
 
 
 def test_with_the_buffer_off_a_pair_is_sampled_once_somebody_waits(

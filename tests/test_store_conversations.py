@@ -183,6 +183,25 @@ def test_an_ended_conversation_stays_ended(store: Store, ann: User, pool: Pool) 
     assert following.conversation_id != talk.conversation_id
 
 
+def test_talks_that_are_over_are_not_read_again(store: Store, ann: User, pool: Pool) -> None:
+    """Used up, broken off or ended: only what is at work costs anything."""
+    for number, verdict in enumerate(["left", "both_bad", "left"]):
+        talk = conversations.open(store, ann, pool, None)
+        while current := conversations.current_of(store, ann.user_id):
+            judge(store, ann, begin(store, ann, current, f"{number} {current.turn}"), verdict)  # type: ignore[arg-type]
+            if number == 2:
+                conversations.end(store, ann, talk.conversation_id)
+        with pytest.raises(NotFound):
+            conversations.get(store, ann.user_id, talk.conversation_id)
+    values = {"user": ann.user_id, "ending": list(conversations.ENDING)}
+    assert store.read(conversations.AT_WORK, values) == []
+    judgments.undo(store, ann, LEASE)
+    assert store.read(conversations.AT_WORK, values) == [], "what was ended stays so"
+    judgments.undo(store, ann, LEASE)
+    (row,) = store.read(conversations.AT_WORK, values)
+    assert at_work(store, ann).conversation_id == row["conversation_id"], "broken off no more"
+
+
 def test_a_conversation_is_its_annotators_own(store: Store, ann: User, pool: Pool) -> None:
     bob = add_user(store, "bob")
     talk = conversations.open(store, ann, pool, None)

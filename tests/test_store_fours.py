@@ -127,7 +127,7 @@ def test_a_ranking_that_is_taken_back_counts_nowhere(store: Store, ann: User) ->
     rank(store, ann)
     undone = judgments.undo(store, ann, LEASE)
     assert undone is not None
-    assert (undone.verdict, undone.best, undone.worst) == ("ranked", 1, 3)
+    assert (undone.pick.verdict, undone.pick.best, undone.pick.worst) == ("ranked", 1, 3)
     assert store.read("select * from preference") == []
     seen = lease(store, ann)
     assert seen is not None and seen.order == ORDER
@@ -164,6 +164,8 @@ def test_four_are_ranked_and_two_are_not(store: Store, ann: User) -> None:
         ({"verdict": "left", "best": 0, "worst": 1}, "with the verdict ranked only"),
         ({"verdict": "ranked", "best": 0, "worst": 1, "strength": 2}, "left or right only"),
         ({"verdict": "tie", "edited_text": "better"}, "the better side"),
+        ({"verdict": "left", "guidelines_version": 2**31}, "version of the guidelines"),
+        ({"verdict": "left", "guidelines_version": 0}, "version of the guidelines"),
     ],
 )
 def test_bad_values_are_refused(values: dict, said: str) -> None:

@@ -165,7 +165,7 @@ def test_undo_gives_the_pair_back_to_its_author_only(store: Store) -> None:
     pair_id = add_pair(store)
     show(store, ann, "ba")
     judgment_id = judge(store, ann, pair_id)
-    assert judgments.retract(store, ann, judgment_id, LEASE) == pair_id
+    assert judgments.retract(store, ann, judgment_id, LEASE) is True
     assert held(store, ann.user_id) == pair_id
     assert show(store, bob) is None
     judge(store, ann, pair_id, "right")
@@ -258,3 +258,37 @@ def test_pairs_are_served_in_the_order_they_were_sampled(store: Store) -> None:
         judge(store, ann, str(shown[-1]), "tie")
         shown.append(show(store, ann))
     assert shown == made
+
+
+def test_a_renewed_lease_lives_longer_and_shows_the_same(store: Store) -> None:
+    ann, ben = add_user(store, "ann"), add_user(store, "ben")
+    pair = add_pair(store)
+    mine = lease(store, ann, life=timedelta(seconds=0.3))
+    assert mine is not None
+    renewed = pairs.renew(store, ann.user_id, mine, LEASE)
+    assert (renewed.pair_id, renewed.order, renewed.texts) == (pair, mine.order, mine.texts)
+    assert renewed.expires > mine.expires
+    time.sleep(0.4)
+    assert (held(store, ann.user_id), show(store, ben)) == (pair, None)
+
+
+def test_a_lease_that_is_over_is_not_renewed(store: Store) -> None:
+    ann, ben = add_user(store, "ann"), add_user(store, "ben")
+    pair = add_pair(store)
+    mine = lease(store, ann, life=PAST)
+    assert mine is not None
+    assert pairs.renew(store, ann.user_id, mine, LEASE) == mine
+    assert show(store, ben) == pair
+
+
+def test_a_pair_put_aside_goes_to_others(store: Store) -> None:
+    ann, ben = add_user(store, "ann"), add_user(store, "ben")
+    first, second = add_pair(store, "One?"), add_pair(store, "Two?")
+    assert show(store, ann) == first
+    pairs.put_aside(store, ben.user_id, first)  # who has no lease of it
+    assert show(store, ann) == first
+    pairs.put_aside(store, ann.user_id, first)
+    assert (show(store, ann), show(store, ben)) == (second, first)
+    judge(store, ann, first)  # later after all
+    judge(store, ann, second)
+    assert show(store, ann) is None

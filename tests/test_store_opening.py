@@ -37,6 +37,16 @@ def test_a_second_process_is_told_who_is_in_the_way(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.crash-*")), "the files of a running app are left alone"
 
 
+def test_the_data_directory_is_for_its_owner_only(tmp_path: Path) -> None:
+    """Also one that was there: the database holds password hashes and everybody's picks."""
+    there, new = tmp_path / "there", tmp_path / "new"
+    there.mkdir()
+    there.chmod(0o755)
+    for folder in (there, new):
+        Store.open(folder).close()
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
 def test_the_folder_is_free_after_an_open_that_failed(tmp_path: Path) -> None:
     (tmp_path / "prefloop.duckdb").write_bytes(b"not a database" * 1000)
     for _ in range(2):

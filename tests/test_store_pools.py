@@ -13,7 +13,7 @@ from store.database import Store
 from store.pools import Pool
 from store.prompts import NewPrompt
 from store.rows import Conflict, Invalid, NotFound
-from tests.stored import LEASE, add_pair, add_policy, add_user, judge, lease
+from tests.stored import LEASE, add_four, add_pair, add_policy, add_user, judge, lease
 
 
 def add_prompts(store: Store, **tags: list[str]) -> None:
@@ -156,19 +156,39 @@ def test_assigned_pools_are_for_the_assigned(store: Store) -> None:
 def test_pairs_come_from_the_pools_that_are_named(store: Store) -> None:
     add_policy(store)
     ann = add_user(store, "ann")
+    one, two, three = (pools.add(store, name).pool_id for name in ("One", "Two", "Three"))
     made = {
         pool: [add_pair(store, f"{number} of {pool}?", pool_id=pool) for number in range(2)]
-        for pool in ("one", "two", "three")
+        for pool in (one, two, three)
     }
     assert lease(store, ann, pools=["four"]) is None
     assert lease(store, ann, pools=[]) is None
-    assert pairs.ready_by_pool(store) == {"one": 2, "two": 2, "three": 2}
+    assert pairs.ready_by_pool(store) == {one: 2, two: 2, three: 2}
     given = []
-    while seen := lease(store, ann, pools=["three", "one"]):
+    while seen := lease(store, ann, pools=[three, one]):
         judge(store, ann, seen.pair_id)
         given.append(seen.pair_id)
-    assert given == made["three"] + made["one"], "by pool, and there the oldest first"
-    assert pairs.ready_by_pool(store) == {"two": 2}
+    assert given == made[three] + made[one], "by pool, and there the oldest first"
+    assert pairs.ready_by_pool(store) == {two: 2}
+
+
+def test_only_what_fits_the_mode_of_its_pool_is_ready(store: Store) -> None:
+    """Programs do not get pairs from before a change of the mode. People judge them still: they are
+    of the champion, and sampled already."""
+    add_policy(store)
+    ann = add_user(store, "ann")
+    old = add_pair(store, "Two?")
+    assert pairs.ready(store) == 1
+    pools.change(store, "everything", mode="best_worst")
+    assert pairs.ready(store) == 0
+    four = add_four(store, "Four?")
+    assert pairs.ready_by_pool(store) == {"everything": 1}
+    pools.change(store, "everything", mode="conversation")
+    assert pairs.ready(store) == 0
+    for expected in (old, four):
+        seen = lease(store, ann)
+        assert seen is not None and seen.pair_id == expected
+        judge(store, ann, expected, "tie")
 
 
 def test_the_order_that_was_drawn_is_kept(store: Store) -> None:

@@ -8,11 +8,22 @@ from pathlib import Path
 import pytest
 from datasets import load_dataset
 
-from store import judgments, snapshots
+from store import conversations, judgments, pairs, pools, prompts, snapshots
 from store.database import Store
 from store.importing import NewPreference, add_preferences
+from store.prompts import NewPrompt
 from store.rows import Invalid, Message, Source, User
-from tests.stored import LEASE, add_imports, add_pair, add_picks, add_policy, add_user, pick
+from tests.stored import (
+    LEASE,
+    add_imports,
+    add_pair,
+    add_picks,
+    add_policy,
+    add_user,
+    completion,
+    judge,
+    pick,
+)
 
 
 @pytest.fixture
@@ -43,6 +54,40 @@ def test_no_prompt_is_on_both_sides(store: Store, tmp_path: Path) -> None:
     assert train and held_out and not train & held_out
     assert (made.rows_train, made.rows_eval) == (len(found["train"]), len(found["eval"]))
     assert made.rows_train + made.rows_eval == 60
+
+
+def test_no_text_of_a_held_out_talk_is_trained_on(store: Store, ann: User, tmp_path: Path) -> None:
+    """Later turns repeat what was said, so a talk is wholly on one side, and so are talks from the
+    same opening."""
+    pool = pools.add(store, "Talks", mode="conversation", turns=2)
+    prompts.add(store, [NewPrompt([{"role": "user", "content": "Given 7?"}])], "import")
+    (given,) = prompts.search(store, None, 1)
+    for number in range(30):
+        opening = {7: given, 8: given}.get(number)
+        talk = conversations.open(store, ann, pool, opening)
+        first = None if opening else f"First {number // 2 * 2 if number > 25 else number}?"
+        for text in (first, f"Second {number}?"):
+            asked = talk.messages
+            if text:
+                asked = [*asked, Message(role="user", content=text)]
+            prompt_id = conversations.begin_turn(store, talk.conversation_id, asked)
+            sides = (completion(f"{side} {number} of {text}") for side in "AB")
+            turn = {"conversation_id": talk.conversation_id, "turn": talk.turn}
+            pair_id = pairs.add(store, prompt_id, [1], *sides, pool_id=talk.pool_id, **turn)
+            pairs.lease_pair(store, ann.user_id, pair_id, lambda n: "ab"[:n], LEASE)
+            judge(store, ann, pair_id)
+            talk = conversations.current_of(store, ann.user_id) or talk
+    add_pair(store, "Given 7?", "Water.", "Air.")  # the opening in another pool
+    pick(store, ann)
+    made = freeze(store, tmp_path / "frozen")
+    found = rows_of(tmp_path / "frozen")
+    texts = {
+        split: {message["content"] for row in found[split] for message in row["prompt"]}
+        for split in found
+    }
+    assert not texts["train"] & texts["eval"]
+    assert made.rows_train + made.rows_eval == 61
+    assert len({row["prompt"][0]["content"] for row in found["eval"]}) == 7, "of 27 openings"
 
 
 def test_rows_are_what_trainers_read(store: Store, ann: User, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from store import judgments, pairs
+from store import flags, history, judgments, pairs
 from store.database import Store
+from store.history import Pick
 from store.judgments import NewJudgment
 from store.rows import Conflict, Invalid, NotFound, User
 from tests.stored import (
@@ -49,9 +50,9 @@ def test_undo_walks_back_any_number_of_picks(store: Store, ann: User) -> None:
         pick(store, ann, "right" if number % 2 else "tie", comment=f"note {number}")
     for number in reversed(range(12)):
         undone = judgments.undo(store, ann, LEASE)
-        assert undone is not None and undone.reopened
-        assert (undone.pair_id, undone.comment) == (made[number], f"note {number}")
-        assert undone.verdict == ("right" if number % 2 else "tie")
+        assert undone is not None
+        assert (undone.pair_id, undone.pick.comment) == (made[number], f"note {number}")
+        assert undone.pick.verdict == ("right" if number % 2 else "tie")
         held = pairs.held_by(store, ann.user_id)
         assert held is not None and held.pair_id == made[number]
     assert judgments.undo(store, ann, LEASE) is None
@@ -68,8 +69,8 @@ def test_undo_gives_everything_back_that_was_said(store: Store, ann: User) -> No
     picked = pick(store, ann, "right", **said)
     undone = judgments.undo(store, ann, LEASE)
     assert undone is not None
-    assert (undone.judgment_id, undone.verdict, undone.best) == (picked, "right", None)
-    assert {name: getattr(undone, name) for name in said} == said
+    assert undone.judgment_id == picked
+    assert undone.pick == Pick("right", **said, best=None, worst=None)
 
 
 def test_undo_reaches_own_picks_only(store: Store, ann: User) -> None:
@@ -77,6 +78,63 @@ def test_undo_reaches_own_picks_only(store: Store, ann: User) -> None:
     add_picks(store, ann, 1)
     assert judgments.undo(store, bob, LEASE) is None
     assert count(store, "judgment_live") == 1
+
+
+def test_a_repeated_undo_takes_back_one_pick(store: Store, ann: User) -> None:
+    first, second = add_picks(store, ann, 2)
+    assert history.newest(store, ann.user_id) == second
+    undone = judgments.undo(store, ann, LEASE, second)
+    assert undone is not None and undone.judgment_id == second
+    assert judgments.undo(store, ann, LEASE, second) == undone, "the same request again"
+    assert history.newest(store, ann.user_id) == first
+    assert (count(store, "judgment_live"), count(store, "retraction")) == (1, 1)
+    judge(store, ann, undone.pair_id)
+    with pytest.raises(NotFound, match="still counts"):
+        judgments.undo(store, ann, LEASE, second)
+    assert count(store, "judgment_live") == 2, "a late repeat takes back nothing newer"
+
+
+def test_of_many_equal_undos_one_is_stored(store: Store, ann: User) -> None:
+    picked = add_picks(store, ann, 3)[-1]
+    with ThreadPoolExecutor(8) as pool:
+        done = list(pool.map(lambda _: judgments.undo(store, ann, LEASE, picked), range(8)))
+    assert done == [done[0]] * 8 and done[0] is not None
+    assert count(store, "judgment_live") == 2
+
+
+def test_nobody_undoes_the_pick_of_another(store: Store, ann: User) -> None:
+    bob = add_user(store, "bob")
+    (picked,) = add_picks(store, ann, 1)
+    for unknown in (picked, "no-such-pick"):
+        with pytest.raises(NotFound):
+            judgments.undo(store, bob, LEASE, unknown)
+    assert history.newest(store, bob.user_id) is None
+    assert count(store, "judgment_live") == 1
+
+
+@pytest.mark.parametrize("taken", ["flagged", "removed", "judged", "on another screen"])
+def test_a_pick_whose_pair_cannot_come_back_stays(store: Store, ann: User, taken: str) -> None:
+    bob, boss = add_user(store, "bob"), add_user(store, "boss", "researcher")
+    older = add_picks(store, ann, 1)[0]
+    pair_id = add_pair(store, "Shared?", wanted=2 if taken == "flagged" else 1)
+    picked = pick(store, ann, {"flagged": "left", "removed": "flag"}.get(taken, "skip"))
+    if taken == "removed":
+        flags.resolve(store, boss, picked, "removed", None)
+    else:
+        assert show(store, bob) == pair_id
+    if taken in ("flagged", "judged"):
+        judge(store, bob, pair_id, "flag" if taken == "flagged" else "left")
+    for _ in range(2):
+        with pytest.raises(Conflict, match="cannot come back to you, so the pick stays") as refused:
+            judgments.undo(store, ann, LEASE, picked)
+        assert not {"flag", "other", "another"} & set(str(refused.value).lower().split())
+        with pytest.raises(Conflict):
+            judgments.undo(store, ann, LEASE)
+    assert history.newest(store, ann.user_id) == picked, "and nothing older was taken back"
+    assert judgments.retract(store, ann, picked, LEASE) is False, "it can still be withdrawn"
+    assert history.newest(store, ann.user_id) == older
+    held = pairs.held_by(store, ann.user_id)
+    assert held is None
 
 
 def test_a_skip_can_be_undone(store: Store, ann: User) -> None:
@@ -173,7 +231,7 @@ def test_a_revision_that_is_refused_leaves_the_pick(store: Store, ann: User) -> 
         judgments.revise(store, ann, judgment_id, ranked)
     assert show(store, bob) == pair_id
     judge(store, bob, pair_id)
-    with pytest.raises(Conflict, match="judged already"):
+    with pytest.raises(Conflict, match="needs no more picks"):
         judgments.revise(store, ann, judgment_id, new_pick(pair_id))
     found = store.read(
         "select judgment_id from judgment_live where user_id = $u", {"u": ann.user_id}
@@ -187,8 +245,8 @@ def test_own_picks_come_newest_first_and_in_pages(store: Store, ann: User) -> No
     add_picks(store, bob, 1)
     taken_back = picked.pop(3)
     judgments.retract(store, ann, taken_back, LEASE)
-    first = judgments.history(store, ann.user_id, limit=4)
-    rest = judgments.history(store, ann.user_id, before=first[-1].seq, limit=4)
+    first = history.history(store, ann.user_id, limit=4)
+    rest = history.history(store, ann.user_id, before=first[-1].seq, limit=4)
     assert [one.judgment_id for one in [*first, *rest]] == picked[::-1]
 
 
@@ -196,14 +254,15 @@ def test_a_past_pick_looks_as_it_did(store: Store, ann: User) -> None:
     add_pair(store, "Why?", "A", "B")
     lease(store, ann, "ba")
     judgment_id = pick(store, ann, "left", strength=1, reasons=["tone"], comment="c")
-    past = judgments.past(store, ann.user_id, judgment_id)
-    assert judgments.history(store, ann.user_id) == [past]
-    assert (past.texts, past.kind, past.verdict, past.strength) == (("B", "A"), "pair", "left", 1)
+    past = history.past(store, ann.user_id, judgment_id)
+    assert history.history(store, ann.user_id) == [past]
+    assert (past.texts, past.kind) == (("B", "A"), "pair")
+    assert (past.pick.verdict, past.pick.strength) == ("left", 1)
     assert past.messages == [{"role": "user", "content": "Why?"}]
-    assert (past.reasons, past.comment, past.best) == (["tone"], "c", None)
+    assert (past.pick.reasons, past.pick.comment, past.pick.best) == (["tone"], "c", None)
     judgments.undo(store, ann, LEASE)
     with pytest.raises(NotFound):
-        judgments.past(store, ann.user_id, judgment_id)
+        history.past(store, ann.user_id, judgment_id)
 
 
 @pytest.mark.parametrize(
@@ -226,13 +285,13 @@ def test_own_picks_are_searched_by_what_was_read_and_written(
     add_pair(store, 'Why "quoted"\nline?', "Straße", "50%_of")
     pick(store, ann, comment="A remark", edited_text="Edited")
     add_picks(store, ann, 1)
-    assert len(judgments.history(store, ann.user_id, text=text)) == found
+    assert len(history.history(store, ann.user_id, text=text)) == found
 
 
 def test_own_picks_are_narrowed_by_verdict(store: Store, ann: User) -> None:
     add_picks(store, ann, 2)
     tied = add_picks(store, ann, 1, "tie")
-    found = judgments.history(store, ann.user_id, verdict="tie")
+    found = history.history(store, ann.user_id, verdict="tie")
     assert [one.judgment_id for one in found] == tied
 
 
@@ -242,9 +301,11 @@ def test_the_whole_text_is_for_those_who_saw_it(store: Store, ann: User) -> None
     show(store, ann, "ba")
     texts = [pairs.answer_text(store, ann.user_id, pair_id, at) for at in (0, 1)]
     assert texts == ["B", "A" * 100_000]
+    assert pairs.prompt_text(store, ann.user_id, pair_id, 0) == "Why?"
     for user, at in ((bob, 0), (ann, 2), (ann, -1)):
-        with pytest.raises(NotFound, match="not shown to you"):
-            pairs.answer_text(store, user.user_id, pair_id, at)
+        for text in (pairs.answer_text, pairs.prompt_text):
+            with pytest.raises(NotFound, match="not shown to you"):
+                text(store, user.user_id, pair_id, at)
 
 
 def test_the_whole_text_is_there_after_the_database_was_rebuilt(tmp_path: Path) -> None:

@@ -38,6 +38,8 @@ insert into annotator_event
 select 'event-' || n, 8 + n, 'user-1', 'shown', 'pair-' || n, if(n = 2, 'a', 'b'),
     make_timestamp(epoch_us(now())) + interval 1 hour, '2026-03-01'
 from range(1, 4) numbers (n);
+insert into annotator_event values
+    ('event-4', 21, 'user-1', 'reopened', 'pair-2', 'a', '2026-03-01', '2026-03-01');
 insert into judgment values
     ('judgment-1', 12, 'pair-1', 'user-1', 'left', 'b', 'b', 2, ['short'], 'ü', 'edit', 900,
      'human', '2026-03-01'),

@@ -59,7 +59,7 @@ def test_a_disabled_user_is_out_at_once(store: Store) -> None:
     ann, bob = add_user(store, "ann"), add_user(store, "bob")
     secrets = {kind: users.issue(store, ann.user_id, kind) for kind in ("api", "link", "login")}
     of_bob = users.issue(store, bob.user_id, "api")
-    users.set_active(store, ann.user_id, False)
+    users.set_access(store, ann.user_id, active=False)
     for kind, secret in secrets.items():
         assert users.holder(store, secret, kind) is None
         assert users.spend(store, secret, kind) is None
@@ -158,13 +158,13 @@ def test_a_change_is_journaled_and_the_newest_one_counts(tmp_path: Path) -> None
     data_dir = tmp_path / "data"
     with Store.open(data_dir) as store:
         ann = add_user(store, "ann")
-        users.set_role(store, ann.user_id, "researcher")
+        users.set_access(store, ann.user_id, role="researcher")
     older = {file.name: file.read_bytes() for file in data_dir.glob("*") if file.is_file()}
     with Store.open(data_dir) as store:
-        users.set_active(store, ann.user_id, False)
+        users.set_access(store, ann.user_id, active=False)
         users.set_goal(store, ann.user_id, 90)
-        users.set_active(store, ann.user_id, True)
-        users.set_role(store, ann.user_id, "annotator")
+        users.set_access(store, ann.user_id, active=True)
+        users.set_access(store, ann.user_id, role="annotator")
         newest = users.named(store, "ann")
     for lost in ("prefloop.duckdb", "journal.jsonl"):
         kept = {name: (data_dir / name).read_bytes() for name in older}

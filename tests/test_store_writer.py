@@ -168,7 +168,7 @@ def test_two_annotators_cannot_judge_one_pair(store: Store) -> None:
     show(store, ann, life=timedelta(hours=-1))
     assert show(store, bob) == pair_id
     judge(store, bob, pair_id)
-    with pytest.raises(Conflict, match="judged already"):
+    with pytest.raises(Conflict, match="needs no more picks"):
         judge(store, ann, pair_id)
 
 

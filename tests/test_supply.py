@@ -40,6 +40,14 @@ def test_each_annotator_wants_pairs_spread_over_their_pools_by_weight() -> None:
     assert targets([Seat([], 4)], NONE) == {}
 
 
+def test_pools_without_prompts_leave_their_share_to_the_others() -> None:
+    empty, small = pool("empty", weight=999), pool("small")
+    assert targets([Seat([empty, small], 4)], NONE) == {"empty": 4, "small": 1}
+    assert targets([Seat([empty, small], 4)], NONE, {"empty"}) == {"empty": 1, "small": 4}
+    assert targets([Seat([empty], 4)], NONE, {"empty"}) == {"empty": 1}  # to see when it has some
+    assert targets([Seat([empty], 0)], NONE, {"empty"}) == {}
+
+
 def test_one_pool_gets_all() -> None:
     assert targets([Seat([pool()], 4)] * 3, NONE) == {"everything": 12}
 

@@ -34,6 +34,7 @@ ROLE_OF_ROUTE: dict[str, Role] = {
     "POST /desk/judgments": "annotator",
     "POST /desk/next": "annotator",
     "GET /desk/pairs/{pair_id}/answers/{index}": "annotator",
+    "GET /desk/pairs/{pair_id}/prompt/{index}": "annotator",
     "GET /desk/picks": "annotator",
     "GET /desk/picks/{judgment_id}": "annotator",
     "POST /desk/picks/{judgment_id}/revise": "annotator",
@@ -209,7 +210,7 @@ def test_disabled_user_is_out_at_once(site: Site) -> None:
         assert client.get("/research/").status_code == 200
         assert program.get("/api/v1/runs", headers=token).status_code == 200
         unused = site.link("leaver")
-        users.set_active(site.store, user.user_id, False)
+        users.set_access(site.store, user.user_id, active=False)
         assert client.get("/research/").status_code == 401
         assert client.post("/research/gradio_api/queue/join", json=JOIN).status_code == 401
         assert client.get("/api/v1/runs").status_code == 401

@@ -17,7 +17,7 @@ END = "data: [DONE]"
 class StandIn:
     """Holds adapters by name and folder. `answers` decides what a completion request gets."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.adapters: dict[str, str] = {}
         self.log: list[tuple[str, str]] = []  # (load or unload, name)
         self.asked: list[dict[str, Any]] = []  # bodies of completion requests
@@ -26,7 +26,7 @@ class StandIn:
         # Lines of a streamed answer; one that is None is a hang-up.
         self.streams: Callable[[dict[str, Any]], Iterable[str | None]] = streamed
         self.gone = threading.Event()  # a reader of a stream went away
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self.http = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
         self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
 
     def handle(self, path: str, body: dict[str, Any]) -> Answer | None:
@@ -93,8 +93,9 @@ def event(value: Any) -> str:
 
 
 @contextmanager
-def stand_in() -> Iterator[StandIn]:
-    made = StandIn()
+def stand_in(port: int = 0) -> Iterator[StandIn]:
+    """`port`: of one before, to come back as that one."""
+    made = StandIn(port)
     thread = threading.Thread(target=made.http.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

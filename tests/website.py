@@ -100,7 +100,9 @@ def error_code(answer: httpx.Response) -> str:
     """The code of an error in our form, which holds a sentence and nothing unexpected."""
     body = answer.json()
     assert body.keys() == {"error"}
-    assert {"code", "message"} <= body["error"].keys() <= {"code", "message", "hint"}
+    assert (
+        {"code", "message"} <= body["error"].keys() <= {"code", "message", "hint", "key", "values"}
+    )
     assert body["error"]["message"]
     return body["error"]["code"]
 

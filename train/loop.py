@@ -95,7 +95,8 @@ class TrainLoop:
         with self._asking:
             if any(run.kind == kind for run in self._waiting()):
                 raise Conflict(
-                    f"A {kind} run is waiting or running already. Wait for it, or cancel it."
+                    f"A {kind} run is waiting or running already. Wait for it, or cancel it.",
+                    "run_waiting",
                 )
             run_id = runs.add(self.store, kind, {"settings": settings or {}}, user_id)
         self._wake.set()
@@ -108,7 +109,7 @@ class TrainLoop:
         """
         run = runs.get(self.store, run_id)
         if run.status in runs.FINAL:
-            raise Conflict(f"{run_id} is {run.status} already.")
+            raise Conflict(f"{run_id} is over already.", "run_over", run=run_id)
         self.trainer.cancel(run_id)
         if run.status == "queued":
             runs.mark(self.store, run_id, "cancelled", reason="Cancelled before it started.")

@@ -72,11 +72,18 @@ class PolicyRegistry:
         with self._deciding:
             policy = policies.get(self.store, policy_id)
             if policy.status == "champion":
-                raise Conflict(f"{policy_id} serves already.")
+                raise Conflict(f"{policy_id} serves already.", "serves_already", policy=policy_id)
             if policy.retired_for_good:
-                raise Conflict(f"{policy_id} was retired for good. Promote another policy.")
+                raise Conflict(
+                    f"{policy_id} was retired for good. Promote another policy.",
+                    "retired",
+                    policy=policy_id,
+                )
             if self.server.started and self.server.state != "up":
-                raise Conflict("The policy server is not up. Promote it once the server is back.")
+                raise Conflict(
+                    "The policy server is not up. Promote it once the server is back.",
+                    "server_down",
+                )
             self.load(policy_id)
             policies.decide(self.store, policy_id, "promote", reason, user_id)
 
@@ -85,7 +92,7 @@ class PolicyRegistry:
         with self._deciding:
             previous = policies.previous_champion(self.store)
             if previous is None:
-                raise Conflict("There is no earlier champion to go back to.")
+                raise Conflict("There is no earlier champion to go back to.", "no_earlier")
             self.load(previous.policy_id)
             policies.decide(self.store, previous.policy_id, "rollback", reason, user_id)
             return policies.get(self.store, previous.policy_id)

@@ -5,13 +5,14 @@ import { $, h } from "./dom.js";
 import { t } from "./i18n.js";
 
 /**
- * A button with its key. `act` is not called for the second click of a double click, which was meant
- * for what the first one took away.
+ * A button with its key. `act` is not called for the second click of a double click, nor while Enter
+ * is held: both were meant for what the first one took away.
  */
 export function action({ id, label, keys = [], look = "", act }) {
   const shown = keys.length ? h("kbd", { "aria-hidden": "true" }, keys[0]) : null;
   const onclick = (event) => event.detail < 2 && act();
-  const props = { id, type: "button", class: `btn ${look}`, "aria-keyshortcuts": keys.join(" ") || null, onclick };
+  const onkeydown = (event) => event.repeat && event.preventDefault();
+  const props = { id, type: "button", class: `btn ${look}`, "aria-keyshortcuts": keys.join(" ") || null, onclick, onkeydown };
   return h("button", props, h("span", {}, t(label)), shown);
 }
 

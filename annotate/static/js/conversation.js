@@ -21,7 +21,9 @@ export const keys = Object.fromEntries(
   Object.entries(pair.keys).map(([key, act]) => [key, () => (item.pair_id ? act() : false)]),
 );
 
-export const legend = [["Ctrl + ⏎", "talk.send"], ...pair.legend];
+const COMPOSING = { legend: [["Ctrl + ⏎", "talk.send"]], idle: ["W", "D", "A"] };
+const JUDGING = { legend: pair.legend, idle: [] };
+export let { legend, idle } = COMPOSING;
 
 export function show(next, owner) {
   stop();
@@ -85,6 +87,7 @@ function compose(problem = "") {
 /** "composing", "streaming" or "judging": picks are possible in the last one only. */
 function state(name) {
   parts.root.dataset.state = name;
+  ({ legend, idle } = name === "judging" ? JUDGING : COMPOSING);
   parts.composer.hidden = name !== "composing";
   parts.host.hidden = name === "composing";
   parts.end.disabled = name === "streaming";
@@ -147,10 +150,10 @@ async function answers(message, signal) {
   const response = await send("POST", `/desk/conversations/${item.conversation.conversation_id}/turns`, { message }, signal);
   for await (const { at, text, error, screen } of lines(response)) {
     if (screen) return screen;
-    if (error) throw new ApiError(503, error.code, error.message);
+    if (error) throw new ApiError(503, error);
     panes[at].append(text);
   }
-  throw new ApiError(0, "offline", "The answer broke off.");
+  throw new ApiError(0, { code: "offline", message: "The answer broke off." });
 }
 
 /** Says so; what was typed stays typed. */

@@ -6,6 +6,7 @@
 //   keys               {name: (desk, event) => ...}, names as in keys.js: "1", "Shift+1", "ArrowLeft",
 //                      "s"; a handler that returns false leaves the key to the browser
 //   legend             optional: [[key name, catalogue key], ...] for the help overlay
+//   idle               optional: names of the desk's own keys that do nothing in this mode
 // A guest (practice.js, past.js) is a mode that shows something else: show(given, desk); it has the stage
 // until desk.resume(), while what comes for the desk waits behind it.
 // A view (picks.js at #picks, account.js at #account) exports show(container, desk) and hide().
@@ -13,13 +14,16 @@
 import { ApiError, call, sentence } from "./api.js";
 import { Clock } from "./clock.js";
 import { details } from "./details.js";
+import { forgetDraft } from "./edit.js";
 import { $, h, replace } from "./dom.js";
 import { guidelines } from "./guidelines.js";
 import { help } from "./help.js";
 import { t } from "./i18n.js";
 import { listen } from "./keys.js";
-import { Outbox, pause, uuid } from "./outbox.js";
+import { Outbox, uuid } from "./outbox.js";
 import * as pair from "./pair_view.js";
+import { patiently } from "./patience.js";
+import { whilePresent } from "./presence.js";
 import { showProgress } from "./progress.js";
 import { hidePrompt, showPrompt, wirePrompt } from "./prompt.js";
 import { aids } from "./reading.js";
@@ -40,8 +44,8 @@ const VIEWS = { picks: () => import("./picks.js"), account: () => import("./acco
 export const desk = {
   stage: null, // the element that holds what a mode shows
   user: null, // {name, role, languages, goal}
-  settings: { reasons: [], skip_reasons: [], flag_reasons: [], fold_height: 480 },
-  screen: { item: null, waiting: null, progress: null, guidelines_version: null },
+  settings: { reasons: [], skip_reasons: [], flag_reasons: [], fold_height: 480, lease_s: 600 },
+  screen: { item: null, waiting: null, progress: null, guidelines_version: null, undo: null },
   busy: false, // a pick or an undo is on its way; more of them are ignored meanwhile
   get item() {
     return desk.screen.item;
@@ -54,6 +58,7 @@ export const desk = {
   resume, // () -> Promise: takes the stage back
   practised, // () the practice round is over
   say, // (sentence) for the live region
+  said: "", // the newest of them
   notice, // (sentence or "") for the line about the connection
   help: () => help.open(),
 };
@@ -69,9 +74,11 @@ const shared = {
   w: () => details.toggle(),
   "?": () => help.open(),
 };
+const NOTHING = { legend: [], idle: ["W", "D", "X", "A"] };
 let mode = null; // the module on the stage
 let view = null; // the module of location.hash; null for the desk itself
-let poll = 0; // timer of the next look while waiting
+let poll = 0; // timer of the next look
+let stale = false; // what is on the screen is done with, but the next one could not be had
 let guest = ""; // name of the guest on the stage
 let practice = []; // to be done before the first real pick
 
@@ -83,7 +90,7 @@ async function open(main) {
   wirePrompt();
   details.wire(desk);
   guidelines.wire(main);
-  help.wire(() => mode?.legend ?? [], practiseAgain);
+  help.wire(() => mode ?? NOTHING, practiseAgain);
   listen(() => (view ? {} : { ...shared, ...mode?.keys }), desk);
   addEventListener("hashchange", route);
   document.addEventListener("visibilitychange", () => document.hidden || look());
@@ -97,16 +104,17 @@ async function open(main) {
 /** The first screen, after every pick that an earlier page could not save. */
 async function first() {
   const path = `/desk?utc_offset=${-new Date().getTimezoneOffset()}`;
-  const answer = await patiently(() => call("GET", path));
+  const answer = await patiently(() => call("GET", path), notice);
   Object.assign(desk, { user: answer.user, settings: answer.settings });
   practice = answer.practice ?? [];
   let screen = answer;
   for (const id of outbox.of(desk.user.name)) {
-    const sent = await deliver(id).catch((error) => {
+    const sent = await deliver(id, 1).catch((error) => {
       if (!(error instanceof ApiError)) throw error;
       return {}; // refused: the screen says what comes next
     });
-    screen = sent.screen ?? (await patiently(() => call("POST", "/desk/next")));
+    screen = sent.screen ?? (await patiently(() => ask(sent.kept), notice));
+    if (sent.kept) notice(t("status.kept"));
   }
   if (practice.length) await lend("practice", { items: practice });
   await paint(screen);
@@ -114,16 +122,27 @@ async function first() {
 
 async function paint(screen) {
   clearTimeout(poll);
+  const module = screen.item && (await MODES[screen.item.kind]()); // until it is there, the old item is
   desk.screen = screen;
+  stale = false;
   showProgress(screen.progress);
   guidelines.version(screen.guidelines_version);
   if (guest) return;
   if (!screen.item) return wait(screen.waiting);
-  takeStage(await MODES[screen.item.kind]());
+  takeStage(module);
   details.fill(screen.item);
-  showPrompt(screen.item.prompt);
+  showPrompt(screen.item.prompt, screen.item.pair_id);
   mode.show(screen.item, desk);
   clock.start();
+  whilePresent(desk.settings.lease_s, keep);
+}
+
+/** Renews the lease of the pair on the screen: it is asked for again, and stays as it is. */
+async function keep() {
+  if (!desk.item?.pair_id || desk.busy || guest || stale) return;
+  await ask().catch((error) => {
+    if (!(error instanceof ApiError)) throw error; // without a lease a pick may still count
+  });
 }
 
 function takeStage(module) {
@@ -169,33 +188,43 @@ function wait(waiting) {
   mode = null;
   hidePrompt();
   showWaiting(desk, waiting);
+  lookSoon();
+}
+
+function lookSoon() {
+  clearTimeout(poll);
   poll = setTimeout(look, POLL_MS);
 }
 
-/** Looks again while waiting; a hidden page asks for nothing. */
+/** Looks again while there is nothing to pick; a hidden page asks for nothing until it is seen. */
 async function look() {
   clearTimeout(poll);
-  if (desk.screen.item || guest || desk.busy || document.hidden) return;
-  await next();
+  if (guest || document.hidden || (desk.screen.item && !stale)) return;
+  if (desk.busy) lookSoon();
+  else await next();
 }
 
-async function next() {
+/** `aside`: a pair to go on without for now. */
+async function next(aside) {
   try {
-    const screen = await call("POST", "/desk/next");
+    const screen = await ask(aside);
     notice("");
     await paint(screen);
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
+    stale = true;
     notice(error.passing ? t("status.gone") : sentence(error));
-    poll = setTimeout(look, POLL_MS);
+    lookSoon();
   }
 }
+
+const ask = (aside) => call("POST", "/desk/next", aside && { aside });
 
 // --- picks ----------------------------------------------------------------------------------------
 
 async function pick(choice) {
   const pairId = desk.item?.pair_id;
-  if (desk.busy || !pairId || clock.sinceShown() < LOOK_MS) return false;
+  if (desk.busy || stale || !pairId || clock.sinceShown() < LOOK_MS) return false;
   desk.busy = true;
   try {
     const id = uuid();
@@ -207,11 +236,13 @@ async function pick(choice) {
       ms_spent: clock.spent(),
       guidelines_version: desk.screen.guidelines_version,
     });
-    const { screen } = await deliver(id);
+    const { screen, kept } = await deliver(id);
     details.clear();
-    say(t(`status.saved.${choice.verdict}`));
+    forgetDraft(pairId);
+    say(kept ? "" : t(`status.saved.${choice.verdict}`));
     if (screen) await paint(screen);
-    else await next(); // another tab sent it
+    else await next(kept); // another tab sent it, or nobody can for now
+    if (kept) notice(t("status.kept"));
     return true;
   } catch (error) {
     await refused(error);
@@ -222,8 +253,8 @@ async function pick(choice) {
 }
 
 /** Sends a pick until the server has decided about it; says so while it has not. */
-async function deliver(id) {
-  const answer = await outbox.deliver(id, () => notice(t("status.unsaved")));
+async function deliver(id, failures) {
+  const answer = await outbox.deliver(id, () => notice(t("status.unsaved")), failures);
   notice("");
   return answer;
 }
@@ -235,37 +266,23 @@ async function refused(error) {
   if (error.status === 409 || error.status === 404) await next();
 }
 
+/** Names the pick, so that a repeated undo is the same undo. */
 async function undo() {
   if (desk.busy || guest) return;
+  if (!desk.screen.undo) return say(t("status.nothing_to_undo"));
   desk.busy = true;
   try {
-    const { undone, screen } = await call("POST", "/desk/undo");
+    const { undone, screen } = await call("POST", "/desk/undo", { judgment_id: desk.screen.undo });
     notice("");
     say(t(undone ? "status.undone" : "status.nothing_to_undo"));
     if (undone) await paint(screen);
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
-    notice(sentence(error));
+    if (error.passing) return notice(sentence(error));
+    say(sentence(error)); // its pair is with others now
+    if (error.status === 404) await next(); // it no longer counts: another page took it back
   } finally {
     desk.busy = false;
-  }
-}
-
-/** Repeats a request that changes nothing until it succeeds. */
-async function patiently(request) {
-  for (let wait = 500; ; wait = Math.min(wait * 2, 5000)) {
-    try {
-      const answer = await request();
-      notice("");
-      return answer;
-    } catch (error) {
-      if (!error.passing) {
-        notice(sentence(error));
-        throw error;
-      }
-      notice(t("status.gone"));
-      await pause(wait);
-    }
   }
 }
 
@@ -273,6 +290,7 @@ async function patiently(request) {
 
 /** Tells everybody, screen readers too. The same sentence twice is read twice. */
 function say(text) {
+  desk.said = text;
   replace($("#status"), h("span", {}, text));
 }
 
@@ -291,6 +309,7 @@ async function route() {
   $("#view").hidden = !load;
   here(load || past ? name : "annotate");
   if (load) {
+    say(""); // what was said at the desk is no news here
     view = await load();
     view.show(replace($("#view")), desk);
   } else if (past) {

@@ -13,6 +13,8 @@ const ROWS = 2; // of panes on a wide screen: each gets its share of the height 
 const ENDS = ["best", "worst"];
 const NONE = { best: null, worst: null };
 
+export const idle = ["D"]; // that takes two
+
 /** Built at the first show, when the language is known. */
 let parts = null;
 let desk = null; // whose item is on the stage

@@ -1,6 +1,9 @@
 // Keys. Never while typing, never on repeat, never with a modifier of the system, never while a dialog
 // is open, and never from inside what a model or a stranger wrote.
 
+import * as prefs from "./prefs.js";
+
+const SINGLE = /^(.|Shift\+.|Arrow.*)$/; // keys that somebody who speaks or trembles hits unawares
 const TYPING = "input:not([type=checkbox], [type=radio]), textarea, select, [contenteditable]:not([contenteditable=false])";
 const OTHERS = ".others-text";
 
@@ -10,6 +13,7 @@ export function listen(table, desk) {
     if (event.defaultPrevented || !ours(event)) return;
     const handlers = table();
     const name = keyName(event);
+    if (SINGLE.test(name) && !prefs.get("keys")) return;
     if (!Object.hasOwn(handlers, name) || handlers[name](desk, event) === false) return;
     event.preventDefault();
   });

@@ -3,12 +3,13 @@
 // that one sent twice is stored once.
 
 import { ApiError, call } from "./api.js";
+import { pause, waits } from "./patience.js";
 
 const PREFIX = "prefloop.pick."; // one key per pick: tabs never overwrite each other's
 const LOCK = "prefloop-picks"; // one tab sends at a time
-const FIRST_WAIT_MS = 500;
-const LONGEST_WAIT_MS = 5000;
 const DECIDED = [404, 409, 422]; // the server will never take this pick
+const BROKEN = 500; // the server failed over this very pick: it may do so each time
+const MOST_FAILURES = 5; // of those in a row
 
 export class Outbox {
   #channel = new BroadcastChannel(LOCK);
@@ -36,20 +37,24 @@ export class Outbox {
   }
 
   /**
-   * Sends one pick until the server has decided. Resolves to the server's answer, or to {} when
-   * another tab sent it meanwhile; throws ApiError when it was refused. `waiting` is called after
-   * each try that got no decision.
+   * Sends one pick until the server has decided. Resolves to the server's answer, to {} when another
+   * tab sent it meanwhile, or to {kept: pair id} when the server failed over it `failures` times in
+   * a row: it stays here for the next page. Throws ApiError when it was refused. `waiting` is called
+   * after each try that got no decision.
    */
-  async deliver(id, waiting) {
-    for (let wait = FIRST_WAIT_MS; ; wait = Math.min(wait * 2, LONGEST_WAIT_MS)) {
+  async deliver(id, waiting, failures = MOST_FAILURES) {
+    let failed = 0;
+    for (const wait of waits()) {
       const answer = await alone(() => this.#send(id));
-      if (answer) return answer;
+      if (!(answer instanceof ApiError)) return answer;
+      failed = answer.status === BROKEN ? failed + 1 : 0;
+      if (failed >= failures) return { kept: this.#read(id).body.pair_id };
       waiting();
       await pause(wait);
     }
   }
 
-  /** The answer; {} when the pick is no longer here; null to try again. */
+  /** The answer; {} when the pick is no longer here; an ApiError to try again after. */
   async #send(id) {
     const entry = this.#read(id);
     if (!entry) return {};
@@ -60,7 +65,7 @@ export class Outbox {
       return answer;
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      if (error.passing) return null;
+      if (error.passing) return error;
       if (DECIDED.includes(error.status)) this.#remove(id);
       throw error;
     }
@@ -75,19 +80,6 @@ export class Outbox {
     const kept = localStorage.getItem(PREFIX + id);
     return kept ? JSON.parse(kept) : this.#unkept.get(id);
   }
-}
-
-/** Resolves after `ms`, or at once when the connection comes back. */
-export function pause(ms) {
-  return new Promise((resolve) => {
-    const done = () => {
-      removeEventListener("online", done);
-      clearTimeout(timer);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    addEventListener("online", done);
-  });
 }
 
 /** A random uuid; crypto.randomUUID exists on https and localhost only. */

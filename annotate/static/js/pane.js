@@ -41,7 +41,7 @@ export class Pane {
     this.text.dir = direction(text);
     if (this.exact || html === undefined) this.text.textContent = text;
     else this.text.innerHTML = html;
-    this.size.textContent = cut ? t("pane.cut", { shown: text.length, all: chars }) : "";
+    this.size.textContent = cut ? cutNote(text, chars) : "";
     this.whole.hidden = !cut;
     this.whole.disabled = false;
     this.whole.textContent = t("pane.whole", { all: chars });
@@ -62,7 +62,7 @@ export class Pane {
   /** The exact whole text, from the server when the page has only its beginning. */
   async exactText() {
     if (!this.answer.cut) return this.answer.text;
-    return (await send("GET", this.path, undefined, AbortSignal.timeout(60_000))).text();
+    return wholeText(this.path);
   }
 
   async #copy() {
@@ -82,8 +82,7 @@ export class Pane {
       this.whole.textContent = sentence(text);
       return;
     }
-    this.text.classList.add("exact");
-    replace(this.text, chunks(text).map((chunk) => h("div", { class: "chunk", dir: "auto" }, chunk)));
+    showExact(this.text, text);
     this.size.textContent = t("pane.all", { all: this.answer.chars });
     this.whole.hidden = true;
   }
@@ -91,6 +90,18 @@ export class Pane {
 
 /** Where the exact text of the answer at this place of the screen is. */
 export const answerPath = (pairId, index) => `/desk/pairs/${pairId}/answers/${index}`;
+
+/** The exact whole text at this path. Throws ApiError. */
+export const wholeText = async (path) => (await send("GET", path, undefined, AbortSignal.timeout(60_000))).text();
+
+/** Which part of a long text is shown; the server counts characters, not UTF-16 units. */
+export const cutNote = (text, all) => t("pane.cut", { shown: [...text].length, all });
+
+/** A text of any length, letter by letter. */
+export function showExact(place, text) {
+  place.classList.add("exact");
+  replace(place, chunks(text).map((chunk) => h("div", { class: "chunk", dir: "auto" }, chunk)));
+}
 
 /** Pieces that together are the text without the line breaks between them. Pure. */
 export function chunks(text) {

@@ -3,6 +3,7 @@
 import { ApiError, call, sentence } from "./api.js";
 import { Clock } from "./clock.js";
 import { details, reasonLabel } from "./details.js";
+import { forgetDraft } from "./edit.js";
 import { h, replace } from "./dom.js";
 import * as four from "./four.js";
 import { ago, verdictLabel } from "./history_words.js";
@@ -29,8 +30,8 @@ export const keys = {
   Escape: () => (revising() ? keep() : back()),
 };
 
-const READING = [["R", "picks.revise"], ["Esc", "picks.back"]];
-export let legend = READING;
+const READING = { legend: [["R", "picks.revise"], ["Esc", "picks.back"]], idle: ["U", "W"] };
+export let { legend, idle } = READING;
 
 /** `id` of one of this annotator's own picks that count. */
 export async function show(id, owner) {
@@ -63,7 +64,8 @@ const back = () => location.assign("#picks");
 function read() {
   const { pick, item } = shown;
   parts.root.classList.remove("revising");
-  legend = READING;
+  ({ legend, idle } = READING);
+  if (mode().idle) idle = [...idle, ...mode().idle];
   judging = Object.create(desk, {
     stage: { value: parts.host },
     item: { value: { ...item, before: pick } },
@@ -71,7 +73,7 @@ function read() {
     pick: { value: store },
   });
   replace(parts.banner, said(pick), acts());
-  showPrompt(item.prompt);
+  showPrompt(item.prompt, item.pair_id);
   mode().show(judging.item, judging);
   if (pick.kind === "four") four.rank({ best: pick.best, worst: pick.worst });
   else markChosen(pick.verdict);
@@ -87,6 +89,7 @@ function markChosen(verdict) {
 function revise() {
   parts.root.classList.add("revising");
   legend = [["Esc", "picks.keep"], ...mode().legend];
+  idle = ["U", ...(mode().idle ?? [])];
   judging.busy = false;
   details.fill(judging.item);
   mode().show(judging.item, judging);
@@ -125,6 +128,7 @@ async function store(choice) {
     return false;
   }
   details.clear();
+  forgetDraft(item.pair_id);
   desk.notice("");
   history.replaceState(null, "", `#picks/${revision}`);
   await show(revision, desk);
@@ -133,14 +137,15 @@ async function store(choice) {
 }
 
 async function takeBack() {
+  let reopened;
   try {
-    await call("DELETE", `/judgments/${shown.pick.id}`);
+    ({ reopened } = await call("DELETE", `/judgments/${shown.pick.id}`));
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     return desk.notice(sentence(error));
   }
   desk.notice("");
-  desk.say(t("picks.taken_back"));
+  desk.say(t(reopened ? "picks.taken_back" : "picks.withdrawn"));
   location.assign("#");
 }
 

@@ -21,6 +21,8 @@ export const keys = {
 
 export const legend = pair.legend.filter(([key]) => ANSWER_KEYS.includes(key));
 
+export const idle = ["U", "W"];
+
 /** `items` as GET /desk gives them; the round goes on where it was left. `again`: it may be left. */
 export function show({ items, again = false }, owner) {
   desk = owner;

@@ -1,6 +1,6 @@
 // What this device remembers. A browser that keeps nothing (private window) still gets a working page.
 
-const DEFAULTS = { theme: "auto", text: "m", exact: false, together: false, guidelines: null };
+const DEFAULTS = { theme: "auto", text: "m", keys: true, exact: false, together: false, guidelines: null };
 const ROOT_PX = { s: 14, m: 16, l: 18, xl: 20 };
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
@@ -23,10 +23,11 @@ export function set(name, value) {
   }
 }
 
-/** Puts theme and text size on the page, also when the system's theme changes. */
+/** Puts theme, text size and hints at keys on the page, also when the system's theme changes. */
 export function apply() {
   const theme = get("theme") === "auto" ? (dark.matches ? "dark" : "light") : get("theme");
   document.documentElement.dataset.theme = theme;
+  document.documentElement.dataset.keys = get("keys") ? "on" : "off";
   document.body.classList.toggle("dark", theme === "dark"); // Gradio's own parts follow this class
   document.documentElement.style.fontSize = `${ROOT_PX[get("text")] ?? ROOT_PX.m}px`;
 }

@@ -73,6 +73,11 @@ class Aids {
     this.#say(t(prefs.get("together") ? "aids.together_on" : "aids.together_off"));
   }
 
+  /** Whether there is more to show than what is on the screen. */
+  get foldable() {
+    return this.#foldable;
+  }
+
   toggleFold() {
     if (!this.#foldable) return;
     this.#folded = !this.#folded;

@@ -1,11 +1,10 @@
 // Manners of the research page, whose content Gradio draws: names and roles that Gradio does not
-// give, the theme that was chosen elsewhere, signing out, and a sign-in that ended.
+// give, the language of the page, the theme that was chosen elsewhere, signing out, and a sign-in that ended.
 import { $ } from "./dom.js";
 import { apply } from "./prefs.js";
 
 const NAMES = {
-  "#confirm": { role: "group", "aria-label": "Confirm" },
-  "#policies .scroll": { role: "region", "aria-label": "Policies", tabindex: "0" },
+  "#confirm": { role: "group", "aria-labelledby": "question" },
 };
 
 // Blocks come and go, so this runs after each change of the page.
@@ -13,6 +12,11 @@ function describe() {
   for (const [selector, attributes] of Object.entries(NAMES))
     for (const [name, value] of Object.entries(attributes))
       if ($(selector)?.getAttribute(name) !== value) $(selector)?.setAttribute(name, value);
+  const head = $("#topbar .line"); // the server knows the reader's language
+  if (head && document.documentElement.lang !== head.lang) {
+    document.documentElement.lang = head.lang;
+    document.title = `${$("h1", head).textContent} · prefloop`;
+  }
   for (const link of document.querySelectorAll("#topbar a[target]")) link.removeAttribute("target"); // Gradio's idea
 }
 

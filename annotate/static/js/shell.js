@@ -1,27 +1,18 @@
 // The frame of every page of ours: top bar, account menu and the page's own skeleton.
 
-import { call } from "./api.js";
+import { ApiError, call } from "./api.js";
 import { $, h, replace } from "./dom.js";
 import { language, languages, load, setLanguage, t } from "./i18n.js";
+import { patiently } from "./patience.js";
 import * as prefs from "./prefs.js";
 
-const RANKS = { annotator: 0, researcher: 1, admin: 2 };
-const PAGES = [
-  ["annotate", "/annotate", "annotator"],
-  ["picks", "/annotate#picks", "annotator"],
-  ["guidelines", "/annotate#guidelines", "annotator"],
-  ["research", "/research", "researcher"],
-  ["pools", "/pools", "researcher"],
-  ["people", "/people", "admin"],
-];
-
 /**
- * Shows the page: `page` is its entry in PAGES, `view(main, user)` fills the <main> that already
- * holds the translated skeleton; `user` is {name, role, ...} of GET /account.
+ * Shows the page: `page` is its name among `user.pages`, `view(main, user)` fills the <main> that
+ * already holds the translated skeleton; `user` is {name, role, pages, ...} of GET /account.
  */
 export async function start({ page, view }) {
   prefs.apply();
-  const account = call("GET", "/account").catch((error) => ({ name: "", role: "annotator", error }));
+  const asked = call("GET", "/account").catch(() => null);
   await load();
   const skeleton = document.getElementById("skeleton");
   document.title = `${t(`nav.${page}`)} · prefloop`;
@@ -30,9 +21,21 @@ export async function start({ page, view }) {
   translate(main);
   const root = h("div", { id: "shell-root" }, skipLink(main), topBar(page), main);
   await keepAttached(root);
-  const user = await account;
+  const user = (await asked) ?? (await askAgain(main));
+  if (!user) return;
   welcome(root, user, page);
   await view(main, user);
+}
+
+/** The account, however long it takes; null when the server refuses it, which the page then says. */
+async function askAgain(main) {
+  const line = h("p", { class: "notice", role: "alert", hidden: true });
+  main.prepend(line);
+  const tell = (words) => (replace(line, words).hidden = !words);
+  return patiently(() => call("GET", "/account"), tell).catch((error) => {
+    if (!(error instanceof ApiError)) throw error;
+    return null;
+  });
 }
 
 /** Fills data-t (text), data-t-label, data-t-title and data-t-placeholder below `root`. */
@@ -83,8 +86,8 @@ function topBar(page) {
 }
 
 function welcome(root, user, page) {
-  const links = PAGES.filter(([, , role]) => RANKS[user.role] >= RANKS[role]).map(([name, href]) =>
-    h("a", { href, dataset: { page: name }, "aria-current": name === page ? "page" : null }, t(`nav.${name}`)));
+  const links = user.pages.map(({ page: name, path }) =>
+    h("a", { href: path, dataset: { page: name }, "aria-current": name === page ? "page" : null }, t(`nav.${name}`)));
   replace($("nav", root), links);
   replace($("#account-slot", root), ...accountMenu(user, links));
 }
@@ -94,6 +97,7 @@ function accountMenu(user, links) {
     h("nav", { class: "small-nav", "aria-label": t("nav.pages") }, links.map((link) => link.cloneNode(true))),
     choice("theme", t("nav.theme"), prefs.THEMES.map((each) => [each, t(`nav.theme.${each}`)])),
     choice("text", t("nav.text"), prefs.TEXT_SIZES.map((each) => [each, t(`nav.text.${each}`)])),
+    choice("keys", t("nav.keys"), [true, false].map((each) => [each, t(each ? "nav.keys.on" : "nav.keys.off")])),
     h("label", { class: "row" }, h("span", {}, t("nav.language")),
       h("select", { id: "language", onchange: (event) => setLanguage(event.target.value) },
         languages().map(([code, name]) => h("option", { value: code, lang: code, selected: code === language() }, name)))),

@@ -25,7 +25,7 @@ function parsed(line) {
   try {
     return JSON.parse(line);
   } catch {
-    throw new ApiError(0, "offline", "The answer broke off.");
+    throw new ApiError(0, { code: "offline", message: "The answer broke off." });
   }
 }
 
@@ -33,12 +33,12 @@ function parsed(line) {
 async function soon(read) {
   let timer;
   const late = new Promise((_, fail) => {
-    timer = setTimeout(() => fail(new ApiError(0, "timeout", "The answer stopped coming.")), STALLED_MS);
+    timer = setTimeout(() => fail(new ApiError(0, { code: "timeout", message: "The answer stopped coming." })), STALLED_MS);
   });
   try {
     return await Promise.race([read, late]);
   } catch (error) {
-    throw error instanceof ApiError ? error : new ApiError(0, "offline", String(error.message));
+    throw error instanceof ApiError ? error : new ApiError(0, { code: "offline", message: String(error.message) });
   } finally {
     clearTimeout(timer);
   }

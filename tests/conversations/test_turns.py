@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
 import uuid
-from collections.abc import Iterator
-from typing import Any
 
 import httpx
 import pytest
@@ -16,85 +12,11 @@ from store import pools, prompts, users
 from store.pools import Pool
 from store.prompts import NewPrompt
 from store.rows import User
-from tests.stored import add_pair, add_policy, add_user, count
-from tests.vllm_stand_in import END, StandIn, event, piece, stand_in, streamed
-from tests.website import Site, error_code, made_site
-
-POLICY = "policy-000777"
-DESK = "/api/v1/desk"
-
-
-@pytest.fixture(scope="module")
-def vllm() -> Iterator[StandIn]:
-    with stand_in() as made:
-        made.adapters[POLICY] = "there"
-        yield made
-
-
-@pytest.fixture(scope="module")
-def site(vllm: StandIn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with made_site(tmp_path_factory.mktemp("site"), vllm.url) as made:
-        add_policy(made.store, POLICY)
-        yield made
-
-
-@pytest.fixture(autouse=True)
-def _as_it_was(vllm: StandIn) -> Iterator[None]:
-    yield
-    vllm.streams, vllm.gone = streamed, threading.Event()
-    vllm.asked.clear()
-
-
-@pytest.fixture
-def user(site: Site) -> User:
-    return add_user(site.store, f"annotator {uuid.uuid4()}")
-
-
-@pytest.fixture
-def pool(site: Site, user: User) -> Iterator[Pool]:
-    """A pool of this annotator's own, without openings; it nearly always comes first."""
-    made = pools.add(
-        site.store,
-        f"Talk {uuid.uuid4()}",
-        mode="conversation",
-        annotators=[user.user_id],
-        turns=2,
-        weight=1000,
-    )
-    pools.change(site.store, "everything", weight=0.001)
-    yield made
-    pools.change(site.store, made.pool_id, active=False)
-
-
-@pytest.fixture
-def page(site: Site, user: User, pool: Pool) -> Iterator[httpx.Client]:
-    with site.signed_in(user.name) as client:
-        yield client
-
-
-def item_of(page: httpx.Client) -> dict[str, Any]:
-    item: dict[str, Any] = page.post(f"{DESK}/next").json()["item"]
-    return item
-
-
-def turn(page: httpx.Client, item: dict[str, Any], message: str | None) -> list[dict[str, Any]]:
-    """The lines of the stream."""
-    path = f"{DESK}/conversations/{item['conversation']['conversation_id']}/turns"
-    with page.stream("POST", path, json={"message": message}) as answer:
-        assert answer.status_code == 200, answer.read()
-        assert answer.headers["content-type"].startswith("application/x-ndjson")
-        return [json.loads(line) for line in answer.iter_lines()]
-
-
-def pick(page: httpx.Client, item: dict[str, Any], verdict: str, **more: Any) -> dict[str, Any]:
-    body = {"id": str(uuid.uuid4()), "pair_id": item["pair_id"], "verdict": verdict} | more
-    answer = page.post(f"{DESK}/judgments", json=body)
-    assert answer.status_code == 201, answer.text
-    screen: dict[str, Any] = answer.json()["screen"]
-    return screen["item"]
-
-
-# --- the way of a conversation ---------------------------------------------------------------
+from tests.conversations.talking import item_of, pick, turn
+from tests.desk_page import DESK, POLICY
+from tests.stored import add_pair
+from tests.vllm_stand_in import StandIn
+from tests.website import Site, error_code
 
 
 def test_a_conversation_of_two_turns(site: Site, vllm: StandIn, page: httpx.Client) -> None:
@@ -251,111 +173,3 @@ def test_only_the_owner_of_a_language_talks(site: Site, user: User, pool: Pool) 
     with site.signed_in(user.name) as page:
         screen = page.post(f"{DESK}/next").json()
     assert screen["item"] is None or screen["item"]["kind"] == "pair"
-
-
-# --- faults -----------------------------------------------------------------------------------
-
-WHOLE = [event({"choices": [piece(index, "Whole.", "stop")]}) for index in (0, 1)]
-
-
-@pytest.mark.parametrize(
-    ("lines", "code"),
-    [
-        ([None], "turn_failed"),
-        ([WHOLE[0], None], "turn_failed"),
-        ([WHOLE[0], event({"error": {"message": f"{POLICY} is dead", "code": 500}}), END],
-         "turn_failed"),
-        ([*WHOLE[:1], END], "turn_failed"),
-        ([event({"choices": [piece(i, "Cut", "abort") for i in (0, 1)]}), END], "turn_failed"),
-        ([event({"choices": [piece(i, " ", "stop") for i in (0, 1)]}), END], "turn_failed"),
-        (["data: {broken", END], "turn_failed"),
-    ],
-)  # fmt: skip
-def test_a_turn_that_fails_stores_nothing_and_can_be_sent_again(
-    site: Site, vllm: StandIn, page: httpx.Client, lines: list[str | None], code: str
-) -> None:
-    item = item_of(page)
-    before = count(site.store, "pair"), count(site.store, "prompt")
-    vllm.streams = lambda body: iter(lines)
-    *_, last = turn(page, item, "Why?")
-    assert last.keys() == {"error"} and last["error"]["code"] == code
-    assert "send the message again" in last["error"]["message"]
-    assert POLICY not in json.dumps(last)
-    assert (count(site.store, "pair"), count(site.store, "prompt")) == before
-    assert item_of(page) == item
-    vllm.streams = streamed
-    *_, last = turn(page, item, "Why?")
-    assert last["screen"]["item"]["pair_id"]
-
-
-def test_what_the_model_cannot_answer(vllm: StandIn, page: httpx.Client) -> None:
-    usual = vllm.answers
-    vllm.answers = lambda body: (400, {"error": {"message": f"{POLICY}: too long"}})
-    try:
-        [line] = turn(page, item_of(page), "Why?")
-    finally:
-        vllm.answers = usual
-    assert line["error"]["code"] == "turn_refused" and POLICY not in json.dumps(line)
-    assert "start a new one" in line["error"]["message"]
-
-
-def test_two_tabs_have_one_turn_written(site: Site, vllm: StandIn, page: httpx.Client) -> None:
-    item = item_of(page)
-    going, go_on = threading.Event(), threading.Event()
-
-    def slow(body: dict[str, Any]) -> Iterator[str]:
-        for number, line in enumerate(streamed(body)):
-            if number == 3:
-                going.set()
-                go_on.wait(20)
-            yield line
-
-    vllm.streams = slow
-    lines: list[Any] = []
-    first = threading.Thread(target=lambda: lines.extend(turn(page, item, "Why?")))
-    first.start()
-    assert going.wait(20)
-    with httpx.Client(base_url=site.url, cookies=page.cookies, timeout=20) as tab:
-        [line] = turn(tab, item, "Why not?")
-        assert line["error"]["code"] == "conflict"
-        go_on.set()
-        first.join()
-        assert lines[-1]["screen"]["item"]["pair_id"]
-        path = f"{DESK}/conversations/{item['conversation']['conversation_id']}/turns"
-        late = tab.post(path, json={"message": "Why not?"})
-        assert (late.status_code, error_code(late)) == (409, "conflict")
-        assert item_of(tab) == lines[-1]["screen"]["item"]
-
-
-def test_a_reader_who_goes_away_stops_the_request(
-    site: Site, vllm: StandIn, page: httpx.Client
-) -> None:
-    item = item_of(page)
-    before = count(site.store, "pair")
-
-    def endless(body: dict[str, Any]) -> Iterator[str]:
-        while True:
-            for index in (0, 1):
-                yield event({"choices": [piece(index, "and on ")]})
-            time.sleep(0.02)
-
-    vllm.streams = endless
-    path = f"{DESK}/conversations/{item['conversation']['conversation_id']}/turns"
-    with page.stream("POST", path, json={"message": "Why?"}) as answer:
-        assert next(answer.iter_lines())
-    assert vllm.gone.wait(20)
-    assert count(site.store, "pair") == before
-    vllm.streams = streamed
-    deadline = time.monotonic() + 20
-    while "screen" not in (last := turn(page, item, "Why?")[-1]):
-        assert last["error"]["code"] == "conflict" and time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def test_no_policy_serves(site: Site, page: httpx.Client, vllm: StandIn) -> None:
-    vllm.adapters.clear()
-    try:
-        [line] = turn(page, item_of(page), "Why?")
-    finally:
-        vllm.adapters[POLICY] = "there"
-    assert line["error"]["code"] == "turn_failed" and POLICY not in json.dumps(line)

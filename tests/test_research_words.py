@@ -1,0 +1,106 @@
+"""What the research page says in each language: reasons of the loop, spans, counts, states."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import timedelta
+from itertools import product
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from annotate.language import catalogue, languages, translate
+from annotate.reasons import PATTERNS, why
+from annotate.wording import ago, kind_of, rows_used, span, state_of
+from store import runs
+from store.rows import RUN_KINDS, PolicyStatus, RunStatus, utc_now
+from tests.stored import completion
+from tests.website import made_site, press
+from train.gate import GateConfig, Verdict, judge
+from train.policy.server import State
+
+CHINESE = "zh-CN"
+ENGLISH = re.compile(r"[A-Za-z]{2,} [a-z]{2,}")
+GOOD = [completion(f"A whole answer {n} of several different words.") for n in range(4)]
+BAD = [completion("no no no no no no no " * 9, end="length") for _ in range(4)]
+EMPTY = [completion("")]
+
+
+def verdicts() -> list[Verdict]:
+    config = GateConfig()
+    return [
+        judge(0.6, 40, GOOD, GOOD, config),
+        judge(0.4, 40, BAD, GOOD, config),
+        judge(0.4, 40, EMPTY, GOOD, config),
+    ]
+
+
+@pytest.mark.parametrize("verdict", verdicts(), ids=["promoted", "rejected", "empty"])
+def test_the_gates_reasons_are_told_in_chinese(verdict: Verdict) -> None:
+    assert verdict.reason.endswith(why(verdict.reason, "en"))
+    told = why(verdict.reason, CHINESE)
+    assert told.endswith("。") and not ENGLISH.search(told)
+
+
+def test_every_check_of_the_gate_can_be_told() -> None:
+    """Also those that pass now: each of them can be the reason one day."""
+    sentences = {check.sentence for verdict in verdicts() for check in verdict.checks}
+    sentences.discard("All probe answers are whole.")  # is no reason ever
+    assert [s for s in sentences if ENGLISH.search(why(s, CHINESE))] == []
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_reasons_and_their_english_agree(name: str) -> None:
+    sentence = catalogue("en")[f"research.why.{name}"]
+    filled = (
+        sentence.format(a=a, b=b, c=c) for a, b, c in product(("5", "5%", "policy-1"), repeat=3)
+    )
+    assert any(re.fullmatch(PATTERNS[name], each) for each in filled)
+
+
+def test_unknown_reasons_stay_as_they_are() -> None:
+    reason = "Not judged: vLLM did not answer."
+    assert why(reason, CHINESE) == "未评定：vLLM did not answer."
+    assert why(None, CHINESE) == ""
+
+
+@pytest.mark.parametrize("lang", languages())
+def test_every_state_has_a_word(lang: str) -> None:
+    states = {*get_args(PolicyStatus), *get_args(RunStatus), "promoted"}
+    told = [state_of(state, lang) for state in states] + [kind_of(k, lang) for k in RUN_KINDS]
+    told += [translate(lang, f"research.server.{state}") for state in get_args(State)]
+    told += [translate(lang, f"research.server.{state}_note") for state in get_args(State)]
+    assert [word for word in told if word.startswith("research.")] == []
+
+
+def test_spans_and_counts() -> None:
+    assert [span(s, "en") for s in (-3, 59, 61, 7260)] == [
+        "0 s",
+        "59 s",
+        "1 min 01 s",
+        "2 h 01 min",
+    ]
+    assert [span(s, CHINESE) for s in (59, 61, 7260)] == ["59 秒", "1 分 01 秒", "2 小时 01 分"]
+    then = utc_now() - timedelta(hours=1, minutes=5)
+    assert (ago(then, "en"), ago(then, CHINESE)) == ("1 hour ago", "1 小时前")
+    assert ago(utc_now(), "en") == "just now"
+    metrics = {"rows_train": 1200, "rows_eval": 0, "rows_cut": 1, "picks": {"tie": 1}}
+    assert rows_used(metrics, "en") == ["1,200 to train on", "1 cut short", "1 tie left out"]
+    assert rows_used(metrics, CHINESE) == ["训练 1,200 条", "截断 1 条", "未计入平局 1 条"]
+
+
+def test_what_pops_up_is_in_the_readers_language(tmp_path: Path) -> None:
+    with made_site(tmp_path) as site, site.signed_in("researcher") as client:
+        client.headers["Accept-Language"] = "zh-CN"
+        run_id = runs.add(site.store, "rm", {}, None)
+        shown = press(client, "", page="/research")
+        assert told("等待开始", shown) and told("取消本次运行", shown)
+        runs.mark(site.store, run_id, "done")
+        said = press(client, "cancel-run", None, None, page="/research")
+        assert told(f"{run_id} 已经结束。", said)
+
+
+def told(sentence: str, events: str) -> bool:
+    return json.dumps(sentence)[1:-1] in events or sentence in events
