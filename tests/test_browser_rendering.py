@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 
 from annotate.rendering import rendered
-from tests.chromium import launched
 from tests.test_rendering import ATTACKS, HOSTILE
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
@@ -23,12 +21,12 @@ LIVE = """() => [...document.querySelectorAll('#pane *')].filter(e =>
     || e.getClientRects().length && getComputedStyle(e).position !== 'static').length"""
 
 
-@pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
-    with launched() as browser:
-        page = browser.new_page()
-        page.set_content(SHELL)
-        yield page
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    page = chromium.new_page()
+    page.set_content(SHELL)
+    yield page
+    page.close()
 
 
 def test_attacks_do_nothing(page: Page) -> None:
@@ -51,11 +49,9 @@ def test_attacks_do_nothing(page: Page) -> None:
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_text_is_laid_out_in_bounded_time(page: Page, name: str) -> None:
-    html = rendered(HOSTILE[name])
-    started = time.monotonic()
-    page.evaluate(PUT, html)
+    page.evaluate(PUT, rendered(HOSTILE[name]))
     assert page.evaluate(HEIGHT) > 0
-    assert time.monotonic() - started < 5  # measured: at most 0.7 s
+    page.locator("#pick-left").click(timeout=10_000)  # the page still answers; 0.7 s at most here
 
 
 def test_controls_of_direction_turn_nothing_beside_them(page: Page) -> None:

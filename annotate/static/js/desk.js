@@ -31,7 +31,8 @@ import { here, start } from "./shell.js";
 import { hideWaiting, showWaiting } from "./waiting.js";
 
 const LOOK_MS = 200; // a pick this soon after a new pair came cannot be about that pair
-const POLL_MS = 2000;
+const FIRST_POLL_MS = 150; // a pair is sampled within half a second or two
+const LONGEST_POLL_MS = 2000;
 const MODES = {
   pair: () => pair,
   four: () => import("./four.js"),
@@ -78,6 +79,7 @@ const NOTHING = { legend: [], idle: ["W", "D", "X", "A"] };
 let mode = null; // the module on the stage
 let view = null; // the module of location.hash; null for the desk itself
 let poll = 0; // timer of the next look
+let pollMs = FIRST_POLL_MS; // until then
 let stale = false; // what is on the screen is done with, but the next one could not be had
 let guest = ""; // name of the guest on the stage
 let practice = []; // to be done before the first real pick
@@ -129,6 +131,7 @@ async function paint(screen) {
   guidelines.version(screen.guidelines_version);
   if (guest) return;
   if (!screen.item) return wait(screen.waiting);
+  pollMs = FIRST_POLL_MS;
   takeStage(module);
   details.fill(screen.item);
   showPrompt(screen.item.prompt, screen.item.pair_id);
@@ -193,7 +196,8 @@ function wait(waiting) {
 
 function lookSoon() {
   clearTimeout(poll);
-  poll = setTimeout(look, POLL_MS);
+  poll = setTimeout(look, pollMs);
+  pollMs = Math.min(pollMs * 1.5, LONGEST_POLL_MS);
 }
 
 /** Looks again while there is nothing to pick; a hidden page asks for nothing until it is seen. */
