@@ -42,6 +42,7 @@ def test_past_picks_are_found_revised_and_taken_back(tmp_path: Path, opened: Ope
         page.get_by_role("link", name="My picks").click()
         rows = page.locator(".past-row")
         expect(rows).to_have_count(3)
+        expect(page.locator("#status:empty")).to_have_count(1)  # no empty frame floats on the list
         expect(rows.first).to_contain_text("Tie")
         expect(rows.nth(1).locator(".side.chosen")).to_contain_text(seen[1][1])
         press(page, "1")  # no pick of a pair that is not on the screen

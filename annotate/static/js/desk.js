@@ -295,7 +295,7 @@ async function undo() {
 /** Tells everybody, screen readers too. The same sentence twice is read twice. */
 function say(text) {
   desk.said = text;
-  replace($("#status"), h("span", {}, text));
+  replace($("#status"), text ? h("span", {}, text) : null);
 }
 
 function notice(text) {
