@@ -52,7 +52,7 @@ class Parts:
 
     def fixed(self) -> list[Any]:
         """What is said once, when the reader's language is known."""
-        return [self.cancel, self.policies_title, self.yes, self.no, self.data]
+        return [self.policies_title, self.yes, self.no, self.data]
 
 
 def _html(value: str = "", **kwargs: Any) -> gr.HTML:
@@ -127,7 +127,6 @@ def labels(parts: Parts, lang: str) -> Update:
     """The fixed parts of the page."""
     return {
         parts.policies_title: f"<h2>{escape(said('policies', lang))}</h2>",
-        parts.cancel: gr.update(value=said("cancel", lang)),
         parts.yes: gr.update(value=said("yes", lang)),
         parts.no: gr.update(value=said("no", lang)),
         parts.data: tables.data_card(lang),

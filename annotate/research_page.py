@@ -142,7 +142,7 @@ def _wire_looks(page: gr.Blocks, parts: Parts, researcher: Researcher, view: Vie
         except PrefloopError:  # the next look is seconds away; the page keeps what it shows
             return {parts.seen: gr.skip()}
 
-    page.load(on_load, None, list({*parts.live(), *parts.fixed()}), **QUIET)
+    page.load(on_load, None, [*parts.live(), *parts.fixed()], **QUIET)
     parts.look.tick(on_look, parts.seen, parts.live(), **QUIET)
 
 
