@@ -123,7 +123,7 @@ class Sampler:
 
     def _pause(self, problem: str | None) -> int:
         if problem and problem != self._problem:
-            log.info("no pairs can be sampled: %s", problem)  # the server warns by itself
+            log.warning("no pairs can be sampled: %s", problem)
         self._problem = problem
         self._stopping.wait(1.0)
         return 0
