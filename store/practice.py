@@ -85,7 +85,7 @@ def remove(store: Store, practice_id: str) -> None:
 
 def todo(store: Store, user_id: str) -> list[PracticeItem]:
     """Active items that this user has not answered; none once they have made a real pick."""
-    return [_item(row) for row in store.read(TODO, {"user": user_id})]
+    return [_item(row) for row in store.read(STILL_TO_DO, {"user": user_id})]
 
 
 def answer(
@@ -118,7 +118,7 @@ def answer(
 ITEMS = """
 select * from practice_item where active or not $active_only order by position, practice_id
 """
-TODO = """
+STILL_TO_DO = """
 select * from practice_item i
 where i.active
   and not exists (select 1 from practice_answer a
