@@ -11,8 +11,8 @@ Source = Literal["human", "simulated", "import"]
 Verdict = Literal["left", "right", "tie", "both_bad", "skip", "flag", "ranked"]
 Kind = Literal["pair", "four", "conversation"]  # of what is on one screen
 Mode = Literal["pair", "best_worst", "conversation"]  # of a pool
-RunKind = Literal["rm", "dpo", "round"]
-RunStatus = Literal["queued", "running", "done", "failed", "cancelled"]
+RunKind = Literal["sft", "rm", "dpo", "kto", "round"]
+RunStatus = Literal["queued", "running", "paused", "done", "failed", "cancelled"]
 PolicyStatus = Literal["candidate", "champion", "retired", "rejected"]
 
 # Each role may do what those before it may.
@@ -21,7 +21,7 @@ VERDICTS: tuple[Verdict, ...] = ("left", "right", "tie", "both_bad", "skip", "fl
 MODES: tuple[Mode, ...] = ("pair", "best_worst", "conversation")
 # Sources of prompts that came with something else: sampled only once they are imported as prompts.
 NOT_SAMPLED = ("preferences", "conversation")
-RUN_KINDS: tuple[RunKind, ...] = ("rm", "dpo", "round")
+RUN_KINDS: tuple[RunKind, ...] = ("sft", "rm", "dpo", "kto", "round")
 
 
 class PrefloopError(Exception):

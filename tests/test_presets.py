@@ -7,14 +7,8 @@ from typing import Any
 import pytest
 
 from store.rows import Invalid
-from train.presets import (
-    DpoSettings,
-    RewardSettings,
-    dpo_preset,
-    override,
-    reward_preset,
-    tiny_epochs,
-)
+from train.presets import preset, tiny_epochs
+from train.settings import KINDS, DpoSettings, Part, RewardSettings, form, override
 
 STARTER, HALF_BILLION, SEVEN_BILLION = 3_000_000, 494_000_000, 7_600_000_000
 
@@ -27,7 +21,7 @@ def test_a_starter_takes_about_fifty_steps(pairs: int, epochs: int) -> None:
 
 
 def test_dpo_of_a_starter() -> None:
-    found = dpo_preset(STARTER, pairs=200)
+    found = preset("dpo", STARTER, 200)
     assert (found.learning_rate, found.epochs, found.batch) == (1e-3, 4, 16)
     assert found.accumulate == 1 and not found.gradient_checkpointing
 
@@ -37,7 +31,7 @@ def test_dpo_of_a_starter() -> None:
 )
 @pytest.mark.parametrize("parameters", [HALF_BILLION, SEVEN_BILLION])
 def test_dpo_of_a_large_model(parameters: int, pairs: int, epochs: int, beta: float) -> None:
-    found = dpo_preset(parameters, pairs, context=4096)
+    found = preset("dpo", parameters, pairs, context=4096)
     assert (found.epochs, found.beta) == (epochs, beta)
     assert found.learning_rate == 2e-5
     assert found.batch * found.accumulate == 16
@@ -49,7 +43,7 @@ def test_dpo_of_a_large_model(parameters: int, pairs: int, epochs: int, beta: fl
     [(STARTER, 60, 1e-3, 4), (STARTER, 5000, 1e-3, 1), (SEVEN_BILLION, 60, 1e-4, 1)],
 )
 def test_reward_preset(parameters: int, pairs: int, rate: float, epochs: int) -> None:
-    found = reward_preset(parameters, pairs)
+    found = preset("rm", parameters, pairs)
     assert (found.learning_rate, found.epochs) == (rate, epochs)
 
 
@@ -80,7 +74,7 @@ def test_an_override_takes_the_type_of_its_field(key: str, given: Any, stored: A
         ("epochs", 1.5, "epochs must be a value of type int, not '1.5'."),
         ("gradient_checkpointing", "maybe", "must be a value of type bool"),
         ("beta", "", "beta must be a value of type float, not ''."),
-        ("beta", "nan", "beta must be a finite number and at least 0, not 'nan'."),
+        ("beta", "nan", "beta must be a finite number and at least 1e-06, not 'nan'."),
         ("learning_rate", "inf", "learning_rate must be a finite number"),
         ("learning_rate", -1, "learning_rate must be a finite number and at least 0, not '-1'."),
         ("epochs", 0, "epochs must be a finite number and at least 1, not '0'."),
@@ -97,3 +91,25 @@ def test_an_unknown_key_is_answered_with_the_known_ones() -> None:
     with pytest.raises(Invalid) as caught:
         override(RewardSettings(), {"beta": 0.1})
     assert str(caught.value).startswith("Unknown setting 'beta': choose learning_rate, epochs,")
+
+
+def test_a_choice_is_one_of_the_listed() -> None:
+    assert override(DpoSettings(), {"loss": "ipo"}).loss == "ipo"
+    with pytest.raises(Invalid, match=r"loss must be one of sigmoid, ipo, .*, not 'dpo'\."):
+        override(DpoSettings(), {"loss": "dpo"})
+
+
+def test_a_share_is_at_most_one() -> None:
+    with pytest.raises(Invalid, match=r"at least 0 and at most 1, not '1\.5'"):
+        override(DpoSettings(), {"length_alpha": 1.5})
+
+
+@pytest.mark.parametrize("part", ["sft", "rm", "dpo", "kto"])
+def test_a_form_has_help_for_each_setting_and_lists_groups_together(part: Part) -> None:
+    listed = form(KINDS[part]())
+    groups = [one.group for one in listed]
+    assert groups == sorted(groups, key=groups.index)
+    assert all(
+        one.help.endswith(".") and one.type in ("int", "float", "bool", "str") for one in listed
+    )
+    assert all(one.default in one.choices for one in listed if one.choices)

@@ -6,7 +6,6 @@ import uuid
 from pathlib import Path
 
 import pytest
-from datasets import load_dataset
 
 from store import judgments, pairs, snapshots, statistics
 from store.database import Store
@@ -14,6 +13,8 @@ from store.exporting import rows, select
 from store.judgments import NewJudgment
 from store.rows import Invalid, User
 from tests.stored import LEASE, add_four, add_imports, add_pair, add_policy, add_user, judge, lease
+from train.rules import Pick, pair_rows
+from train.settings import DpoSettings
 
 # Shown as C A D B: place 0 is side c.
 ORDER = "cadb"
@@ -104,17 +105,16 @@ def test_exports_hold_five_comparisons_and_one_pick(store: Store, ann: User) -> 
     assert (whole["shown_left"], whole["shown_order"]) == (None, ORDER)
 
 
-def test_snapshots_hold_five_comparisons(store: Store, ann: User, tmp_path: Path) -> None:
+def test_a_snapshot_holds_a_ranking_whole(store: Store, ann: User, tmp_path: Path) -> None:
     add_imports(store, 8)
     picked = rank(store, ann)
-    made = snapshots.freeze(store, "run-000001", tmp_path / "frozen", ["human", "import"])
-    assert made.rows_train + made.rows_eval == 8 + 5
-    assert made.counts["ranked"] == 1
-    files = [str(path) for path in (tmp_path / "frozen").glob("*.parquet")]
-    loaded = load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / "c"))
-    mine = [row for row in loaded if row["judgment_id"] == picked]
-    found = {(row["chosen"][0]["content"], row["rejected"][0]["content"]) for row in mine}
-    assert found == FIVE and len(mine) == 5
+    made = snapshots.freeze(store, "run-000001", tmp_path, ["human", "import"])
+    assert made.rows_train + made.rows_eval == 8 + 1
+    assert made.counts == {"left": 8, "ranked": 1}
+    both = snapshots.frozen(store, tmp_path)
+    (row,) = (row for split in both for row in split if row["judgment_id"] == picked)
+    found = {(row.chosen, row.rejected) for row in pair_rows(Pick.of(row), DpoSettings())}
+    assert found == FIVE
 
 
 def test_a_ranking_is_one_pick_in_the_statistics(store: Store, ann: User) -> None:
