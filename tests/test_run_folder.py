@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -13,10 +14,11 @@ from typing import Any
 import pytest
 
 from store.rows import Invalid
-from train.process import ChildProcess
+from train.process import ChildProcess, how_it_ended
 from train.run_folder import RunFolder
-from train.runs import RunCancelled, RunFailed, outcome
-from train.script import enough_rows, run_script
+from train.runs import RunCancelled, RunFailed, RunPaused, outcome
+from train.script import Stopped, enough_rows, run_script
+from train.trackers import chosen
 
 MAIN_METRICS = {"accuracy": 0.75, "rows_eval": 40}
 
@@ -73,9 +75,69 @@ def test_an_ending_holds_its_reason(folder: RunFolder, how: Any) -> None:
 
 
 def test_the_request_to_stop_is_seen_by_another_process(folder: RunFolder) -> None:
-    assert not folder.asked_to_stop()
+    assert folder.asked_to_stop() is None
+    folder.ask_to_stop("pause")
+    assert RunFolder(folder.path).asked_to_stop() == "pause"
     folder.ask_to_stop()
-    assert RunFolder(folder.path).asked_to_stop()
+    folder.ask_to_stop("pause")  # does not take the cancel back
+    assert RunFolder(folder.path).asked_to_stop() == "cancel"
+
+
+def test_an_empty_request_of_an_older_version_cancels(folder: RunFolder) -> None:
+    (folder.path / "STOP").touch()
+    assert folder.asked_to_stop() == "cancel"
+
+
+# --- going on ----------------------------------------------------------------------------------
+
+
+def add_checkpoint(folder: RunFolder, step: int, state: str | None = '{"global_step": 1}') -> Path:
+    path = folder.checkpoints / f"checkpoint-{step}"
+    path.mkdir(parents=True)
+    (path / "adapter_model.safetensors").write_bytes(b"x")
+    if state is not None:
+        (path / "trainer_state.json").write_text(state)
+    return path
+
+
+def test_the_newest_checkpoint_is_the_last_complete_one(folder: RunFolder) -> None:
+    assert folder.newest_checkpoint() is None
+    nine, ten = add_checkpoint(folder, 9), add_checkpoint(folder, 10)
+    torn = [add_checkpoint(folder, 11, None), add_checkpoint(folder, 12, '{"global_st')]
+    (folder.checkpoints / "best").mkdir()
+    assert folder.newest_checkpoint() == ten
+    folder.remove_unfinished_checkpoints()
+    assert [path.exists() for path in (nine, ten, *torn)] == [True, True, False, False]
+
+
+def test_what_lies_beyond_the_checkpoint_is_forgotten(folder: RunFolder) -> None:
+    folder.forget_after(3)  # nothing is written yet
+    for step in (1, 2, 3, 4):
+        folder.add_progress({"step": step, "loss": 0.5})
+        folder.add_sample({"step": step, "text": "zwei\u2028Zeilen"})
+    with open(folder.path / "progress.jsonl", "a") as file:
+        file.write('{"step": 5, "lo')  # killed in the middle of a line
+    folder.forget_after(2)
+    folder.add_progress({"step": 3})
+    assert [line["step"] for line in folder.progress()] == [1, 2, 3]
+    assert [line["text"] for line in folder.samples()] == ["zwei\u2028Zeilen"] * 2
+    assert not list(folder.path.glob("*.tmp"))
+
+
+@pytest.mark.parametrize("how", ["FAILED", "PAUSED", "CANCELLED"])
+def test_a_run_that_is_opened_again_has_no_ending_and_no_request(
+    folder: RunFolder, how: Any
+) -> None:
+    folder.ask_to_stop("pause")
+    folder.end(how, "why")
+    folder.reopen()
+    assert folder.ending() is None and folder.asked_to_stop() is None
+
+
+def test_a_run_that_is_done_stays_done(folder: RunFolder) -> None:
+    folder.finish(MAIN_METRICS)
+    folder.reopen()
+    assert folder.ending() == ("DONE", "")
 
 
 # --- how a script ends -------------------------------------------------------------------------
@@ -87,7 +149,7 @@ class OutOfMemoryError(RuntimeError):
 
 def failing(error: Exception) -> Any:
     def main(run: RunFolder) -> dict[str, Any]:
-        (run.path / "trainer").mkdir()
+        run.adapter.mkdir()
         raise error
 
     return main
@@ -108,6 +170,10 @@ def test_a_script_that_returns_is_done(folder: RunFolder) -> None:
             OutOfMemoryError("CUDA out of memory. Tried to allocate"),
             "The device ran out of memory. Lower batch and raise accumulate, or lower max_length.",
         ),
+        (MemoryError(), "The device ran out of memory. "),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't"), "The device ran out of memory"),
+        (OSError(errno.ENOSPC, "No space left on device"), "The disk is full. "),
+        (RuntimeError("PytorchStreamWriter failed writing file data/0"), "The disk is full. "),
         (RuntimeError("size mismatch\nat line 3"), "RuntimeError: size mismatch (details in log"),
         (KeyError(), "KeyError:  (details in log.txt)"),
     ],
@@ -123,13 +189,54 @@ def test_a_script_that_raises_has_failed_with_one_sentence(
     assert ending is not None and ending[0] == "FAILED"
     assert ending[1].startswith(reason)
     assert "Traceback" in capsys.readouterr().err  # into log.txt
-    assert not (folder.path / "trainer").exists()
+    assert not folder.adapter.exists()
 
 
 def test_a_script_that_was_asked_to_stop_is_cancelled(folder: RunFolder) -> None:
     folder.ask_to_stop()
     run_script(lambda run: MAIN_METRICS, folder.path)
     assert folder.ending() == ("CANCELLED", "Stopped on request.")
+
+
+def test_a_pause_that_came_after_the_last_step_is_void(folder: RunFolder) -> None:
+    folder.ask_to_stop("pause")
+    run_script(lambda run: MAIN_METRICS, folder.path)
+    assert folder.ending() == ("DONE", "")
+
+
+@pytest.mark.parametrize(
+    ("how", "ending", "kept"),
+    [
+        ("pause", ("PAUSED", "Paused after step 7."), True),
+        ("cancel", ("CANCELLED", "Stopped on request."), False),
+    ],
+)
+def test_a_pause_keeps_the_checkpoint(folder: RunFolder, how: Any, ending: Any, kept: bool) -> None:
+    checkpoint = add_checkpoint(folder, 7)
+    run_script(lambda run: stopped(how), folder.path)
+    assert folder.ending() == ending and checkpoint.exists() is kept
+
+
+def stopped(how: Any) -> dict[str, Any]:
+    raise Stopped(how, 7)
+
+
+def test_a_script_that_fails_keeps_its_last_whole_checkpoint(folder: RunFolder) -> None:
+    whole, torn = add_checkpoint(folder, 7), add_checkpoint(folder, 8, None)
+    with pytest.raises(SystemExit):
+        run_script(failing(ValueError()), folder.path)
+    assert folder.newest_checkpoint() == whole and not torn.exists()
+
+
+def test_of_several_processes_the_first_writes(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    run_script(lambda run: MAIN_METRICS, folder.path)
+    assert folder.ending() is None
+    with pytest.raises(SystemExit):
+        run_script(failing(Invalid("Why it failed.")), folder.path)
+    assert folder.ending() == ("FAILED", "Why it failed.")  # the first may not know
 
 
 def test_a_metric_that_is_not_finite_fails_the_run(folder: RunFolder) -> None:
@@ -152,51 +259,69 @@ def test_enough_rows(train: int, held_out: int, fits: bool) -> None:
             enough_rows(counts)
 
 
+KNOWN = ["mlflow", "trackio", "wandb"]
+
+
+@pytest.mark.parametrize(
+    ("names", "installed", "expected"),
+    [
+        ("trackio", ["trackio"], ["trackio"]),
+        ("trackio", [], []),  # the default never fails a run
+        ("none", ["trackio"], []),
+        ("", ["trackio"], []),
+        ("wandb, trackio", ["wandb", "trackio"], ["wandb", "trackio"]),
+    ],
+)
+def test_trackers(names: str, installed: list[str], expected: list[str]) -> None:
+    assert chosen(names, KNOWN, installed) == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        ("wandb", r"^The tracker wandb is not installed\. Run `pip install wandb`"),
+        ("wanbd", r"^report_to knows no tracker 'wanbd': write mlflow, trackio, wandb or none\.$"),
+    ],
+)
+def test_trackers_that_cannot_be_used(names: str, reason: str) -> None:
+    with pytest.raises(Invalid, match=reason):
+        chosen(names, KNOWN, ["trackio"])
+
+
 # --- how the app reads it ----------------------------------------------------------------------
-
-
-def ended(script: str, folder: RunFolder) -> ChildProcess:
-    process = ChildProcess(["sh", "-c", script], folder.log)
-    process.wait(20)
-    process.stop()
-    return process
 
 
 def test_the_outcome_of_a_run_that_is_done(folder: RunFolder) -> None:
     folder.finish(MAIN_METRICS)
-    assert outcome(folder, ended("exit 0", folder)) == MAIN_METRICS
+    assert outcome(folder) == MAIN_METRICS
 
 
-def test_the_outcome_of_a_run_that_says_why(folder: RunFolder) -> None:
-    folder.end("FAILED", "Too few rows fit.")
-    with pytest.raises(RunFailed, match=r"^Too few rows fit\.$"):
-        outcome(folder, ended("exit 1", folder))
-
-
-def test_the_outcome_of_a_cancelled_run(folder: RunFolder) -> None:
-    folder.end("CANCELLED", "Stopped on request.")
-    with pytest.raises(RunCancelled, match=r"^Stopped on request\.$"):
-        outcome(folder, ended("exit 0", folder))
+@pytest.mark.parametrize(
+    ("how", "raised"),
+    [("FAILED", RunFailed), ("CANCELLED", RunCancelled), ("PAUSED", RunPaused)],
+)
+def test_the_outcome_of_a_run_that_says_why(
+    folder: RunFolder, how: Any, raised: type[Exception]
+) -> None:
+    folder.end(how, "This is why.")
+    with pytest.raises(raised, match=r"^This is why\.$"):
+        outcome(folder)
 
 
 @pytest.mark.parametrize(
     ("script", "how"),
-    [("kill -9 $$", "was killed by signal 9"), ("exit 3", "ended with exit code 3")],
+    [("kill -9 $$", "was killed by signal 9 (SIGKILL)"), ("exit 3", "ended with exit code 3")],
 )
-def test_the_outcome_of_a_process_that_left_no_word(
-    folder: RunFolder, script: str, how: str
-) -> None:
-    with pytest.raises(RunFailed, match=how):
-        outcome(folder, ended(script, folder))
-    ending = folder.ending()
-    assert ending is not None and ending[0] == "FAILED"
-    assert how in ending[1] and str(folder.log) in ending[1]
+def test_a_process_that_left_no_word(folder: RunFolder, script: str, how: str) -> None:
+    process = ChildProcess(["sh", "-c", script], folder.log)
+    process.wait(20)
+    process.stop()
+    assert how_it_ended(process.poll()) == how
 
 
-def test_the_outcome_of_a_killed_guardian(folder: RunFolder) -> None:
+def test_a_killed_guardian(folder: RunFolder) -> None:
     process = ChildProcess(["sleep", "300"], folder.log)
     os.kill(process.pid, signal.SIGKILL)
     process.wait(20)
     process.stop()
-    with pytest.raises(RunFailed, match="was killed by signal 9"):
-        outcome(folder, process)
+    assert how_it_ended(process.poll()) == "was killed by signal 9 (SIGKILL)"

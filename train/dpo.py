@@ -1,73 +1,67 @@
-"""Train a QLoRA DPO policy on frozen picks.
+"""Train a LoRA DPO policy on frozen picks.
 
     python -m train.dpo RUN_DIR
 
-Reads RUN_DIR/config.json and RUN_DIR/data; writes progress.jsonl, adapter/, result.json and DONE
-(or FAILED, or CANCELLED). A fresh LoRA from the base each time; the reference is the base with the
-adapter off, so there is one copy of the weights (Rafailov et al. 2023; the likelihood term on the
-chosen side as in Llama 3, arXiv 2407.21783).
-Left out here: ties and both-bad picks, soft labels, continuing an earlier adapter.
+Reads RUN_DIR/config.json and RUN_DIR/data; writes progress.jsonl, samples.jsonl, adapter/,
+scored.jsonl, result.json and DONE (or FAILED, CANCELLED, PAUSED). By default a fresh LoRA on the
+base, which with the adapter off is the reference too, so there is one copy of the weights (Rafailov
+et al. 2023; the likelihood term on the chosen side as in Llama 3, arXiv 2407.21783). With
+start=champion the champion's adapter goes on and a frozen copy of it is the reference.
+What a pick means is said in train/rules.py, the losses are in train/losses.py.
 """
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from trl import DPOConfig, DPOTrainer
+from trl import DPOConfig
 
-from train.presets import DpoSettings
-from train.quantized import (
-    Progress,
-    StopOnNaN,
-    StopWhenAsked,
-    base_arguments,
-    full_batches,
-    held_out_metrics,
-    keep_adapters_in_fp32,
-    load_rows,
-    lora,
-    save_adapter,
-    steps_of,
-    trainer_arguments,
+from train.dpo_trainer import WeightedCollator, WeightedDPOTrainer, encode_pair
+from train.encoding import Encoded
+from train.fitting import (
+    accuracy_of,
+    callbacks,
+    configured,
+    fit,
+    open_job,
+    read_rows,
+    shown,
+    start,
+    write_scored,
 )
+from train.losses import PairLoss
 from train.run_folder import RunFolder
-from train.script import enough_rows, run_script
+from train.script import run_script
+from train.settings import DpoSettings
 
 
-def main(run: RunFolder) -> dict[str, float]:
-    config = run.config()
-    settings = DpoSettings(**config["settings"])
-    tokenizer = AutoTokenizer.from_pretrained(config["base"])
-    train, held_out, counts = load_rows(run, tokenizer, settings.max_length)
-    enough_rows(counts)
-    held_out, eval_batch = full_batches(held_out, settings.batch)
-    base = AutoModelForCausalLM.from_pretrained(
-        config["base"], **base_arguments(config["quantization"])
+def main(run: RunFolder) -> dict[str, Any]:
+    job = open_job(run, DpoSettings)
+    settings: DpoSettings = job.settings
+    rows = read_rows(job, encode_pair)
+    trainer = WeightedDPOTrainer(
+        **start(job),
+        args=configured(DPOConfig, job, rows, beta=settings.beta),
+        pair_loss=PairLoss(settings.loss, settings.beta, settings.label_smoothing),
+        imitation_weight=settings.sft_weight,
+        length_alpha=settings.length_alpha,
+        similar_lengths=settings.batching == "similar_length",
+        train_dataset=rows.train,
+        eval_dataset=rows.held_out,
+        data_collator=WeightedCollator(pad_token_id=job.pad_token_id),
+        processing_class=job.tokenizer,
+        callbacks=callbacks(job, rows),
     )
-    arguments = DPOConfig(
-        **trainer_arguments(settings, run, steps_of(len(train), settings)),
-        beta=settings.beta,
-        loss_type=["sigmoid", "sft"] if settings.sft_weight else ["sigmoid"],
-        loss_weights=[1.0, settings.sft_weight] if settings.sft_weight else None,
-        per_device_eval_batch_size=eval_batch,
-    )
-    trainer = DPOTrainer(
-        base,
-        args=arguments,
-        train_dataset=train,
-        eval_dataset=held_out,
-        processing_class=tokenizer,
-        peft_config=lora(settings.rank, "CAUSAL_LM"),
-        callbacks=[Progress(run), StopOnNaN(), StopWhenAsked(run)],
-    )
-    keep_adapters_in_fp32(trainer.model)
-    trainer.train()
-    scores = trainer.evaluate()
-    save_adapter(trainer, run.adapter)
-    return counts | held_out_metrics(
-        scores, len(held_out), "eval_rewards/accuracies", "eval_rewards/margins"
+    scores = fit(job, trainer)
+    chosen = [Encoded(row["prompt_ids"], row["chosen_ids"]) for row in rows.held_out]
+    write_scored(job, trainer, rows, chosen)
+    decided = sum(p > 0.5 for p in rows.held_out["p"])
+    return (
+        rows.counts
+        | accuracy_of(float(scores.get("eval_rewards/accuracies", 0.0)), decided)
+        | shown(scores, margin="eval_rewards/margins")
     )
 
 

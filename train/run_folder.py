@@ -1,7 +1,8 @@
 """The run folder: the only channel between the app and a training process. Standard library only.
 
-config.json and data/ are frozen before the process starts; progress.jsonl grows; result.json is
-written whole; DONE, FAILED or CANCELLED comes last, and readers trust nothing before one exists.
+config.json and data/ are frozen before the process starts; progress.jsonl and samples.jsonl grow;
+checkpoints/ holds states to resume from; result.json is written whole; DONE, FAILED, CANCELLED or
+PAUSED comes last, and readers trust nothing before one exists. STOP asks for an early end.
 """
 
 from __future__ import annotations
@@ -10,13 +11,19 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-Ending = Literal["DONE", "FAILED", "CANCELLED"]
-ENDINGS: tuple[Ending, ...] = ("DONE", "FAILED", "CANCELLED")
+Ending = Literal["DONE", "FAILED", "CANCELLED", "PAUSED"]
+ENDINGS: tuple[Ending, ...] = get_args(Ending)
+Stop = Literal["cancel", "pause"]
+STATE = "trainer_state.json"  # the last file that transformers writes into a checkpoint
+RESERVE_BYTES = 1 << 14  # freed when the disk is full, so that the reason can still be written
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,10 @@ class RunFolder:
         return self.path / "adapter"
 
     @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
     def log(self) -> Path:
         return self.path / "log.txt"
 
@@ -44,20 +55,51 @@ class RunFolder:
         config: dict[str, Any] = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
         return config
 
+    # --- what grows while it runs ---------------------------------------------------------------
+
     def add_progress(self, line: dict[str, Any]) -> None:
         """Append one line. Values that are not finite are left out: JSON has no word for them."""
-        stamped = {key: value for key, value in line.items() if _is_finite(value)}
-        stamped["time"] = round(time.time(), 3)
-        with open(self.path / "progress.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(stamped) + "\n")
+        _append(self.path / "progress.jsonl", line)
 
     def progress(self) -> list[dict[str, Any]]:
         """The whole lines written so far."""
-        file = self.path / "progress.jsonl"
-        if not file.exists():
-            return []
-        text = file.read_text(encoding="utf-8")
-        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        return list(_lines(self.path / "progress.jsonl"))
+
+    def add_sample(self, line: dict[str, Any]) -> None:
+        """Append one line {step, prompt_id, prompt, text, ...}."""
+        _append(self.path / "samples.jsonl", line)
+
+    def samples(self) -> list[dict[str, Any]]:
+        return list(_lines(self.path / "samples.jsonl"))
+
+    def forget_after(self, step: int) -> None:
+        """Drop what was written beyond `step`, from where the run now goes on."""
+        for name in ("progress.jsonl", "samples.jsonl"):
+            file = self.path / name
+            if file.exists():
+                kept = [line for line in _lines(file) if line["step"] <= step]
+                _write_whole(file, "".join(_text(line) for line in kept))
+
+    # --- states to resume from ------------------------------------------------------------------
+
+    def newest_checkpoint(self) -> Path | None:
+        """The last complete one: its process may have been killed while it wrote another."""
+        complete = [path for path in self._checkpoints() if _is_complete(path)]
+        return max(complete, key=step_of, default=None)
+
+    def remove_unfinished_checkpoints(self) -> None:
+        for path in self._checkpoints():
+            if not _is_complete(path):
+                shutil.rmtree(path, ignore_errors=True)
+
+    def remove_checkpoints(self) -> None:
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+    def _checkpoints(self) -> list[Path]:
+        found = self.checkpoints.glob("checkpoint-*")
+        return [path for path in found if path.name.rpartition("-")[2].isdigit()]
+
+    # --- how it ends ----------------------------------------------------------------------------
 
     def finish(self, metrics: dict[str, Any]) -> None:
         """Write the result, then DONE. Raises FloatingPointError for a value that is not finite."""
@@ -80,21 +122,64 @@ class RunFolder:
         )["metrics"]
         return metrics
 
+    def reserve(self) -> None:
+        """Hold back a little room for the ending, should the disk get full."""
+        (self.path / ".reserve").write_bytes(bytes(RESERVE_BYTES))
+
     def end(self, how: Ending, reason: str) -> None:
+        (self.path / ".reserve").unlink(missing_ok=True)
         _write_whole(self.path / how, reason)
 
     def ending(self) -> tuple[Ending, str] | None:
         """How the run ended and why, or None while it has not."""
         for name in ENDINGS:
-            if (file := self.path / name).exists():
-                return name, file.read_text(encoding="utf-8")
+            with suppress(FileNotFoundError):
+                return name, (self.path / name).read_text(encoding="utf-8")
         return None
 
-    def ask_to_stop(self) -> None:
-        (self.path / "STOP").touch()
+    def reopen(self) -> None:
+        """Let the script go on where it stopped. A run that is done stays done."""
+        for name in ("FAILED", "PAUSED", "CANCELLED", "STOP"):
+            (self.path / name).unlink(missing_ok=True)
 
-    def asked_to_stop(self) -> bool:
-        return (self.path / "STOP").exists()
+    def ask_to_stop(self, how: Stop = "cancel") -> None:
+        """A request to cancel is not taken back by one to pause."""
+        if self.asked_to_stop() != "cancel":
+            _write_whole(self.path / "STOP", how)
+
+    def asked_to_stop(self) -> Stop | None:
+        try:
+            return "pause" if (self.path / "STOP").read_text() == "pause" else "cancel"
+        except FileNotFoundError:
+            return None
+
+
+def step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    try:
+        return isinstance(json.loads((checkpoint / STATE).read_text(encoding="utf-8")), dict)
+    except (OSError, ValueError):
+        return False
+
+
+def _lines(file: Path) -> Iterator[dict[str, Any]]:
+    """Whole lines only: the writer may be in the middle of one, or have been killed there."""
+    if file.exists():
+        yield from map(json.loads, file.read_text(encoding="utf-8").split("\n")[:-1])
+
+
+def _append(file: Path, line: dict[str, Any]) -> None:
+    stamped = {key: value for key, value in line.items() if _is_finite(value)}
+    stamped["time"] = round(time.time(), 3)
+    with open(file, "a", encoding="utf-8") as out:
+        out.write(_text(stamped))
+
+
+def _text(line: dict[str, Any]) -> str:
+    return json.dumps(line, ensure_ascii=False) + "\n"
 
 
 def _is_finite(value: Any) -> bool:
@@ -102,7 +187,7 @@ def _is_finite(value: Any) -> bool:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    tmp = path.with_name(path.name + ".tmp")
+    tmp = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with open(tmp, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()

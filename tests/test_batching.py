@@ -1,0 +1,37 @@
+"""Batches of rows of similar length."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from train.batching import SimilarLengths, in_order
+
+LENGTHS = Random(7).choices(range(10, 250), k=203)
+
+
+def waste(order: list[int], batch: int) -> float:
+    """Tokens of all batches, padding included, against those of the rows."""
+    parts = [order[n : n + batch] for n in range(0, len(order), batch)]
+    return sum(max(LENGTHS[p] for p in one) * len(one) for one in parts) / sum(LENGTHS)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 16, 300])
+def test_every_row_comes_once(batch: int) -> None:
+    assert sorted(in_order(LENGTHS, batch, Random(1))) == list(range(203))
+
+
+def test_padding_shrinks() -> None:
+    mixed = Random(1).sample(range(203), 203)
+    assert waste(in_order(LENGTHS, 16, Random(1)), 16) < 0.85 * waste(mixed, 16)
+
+
+def test_the_order_depends_on_seed_and_epoch_and_nothing_else() -> None:
+    one, same, other = (SimilarLengths(LENGTHS, 16, seed) for seed in (0, 0, 1))
+    first = list(one)
+    assert first == list(same) != list(other)
+    one.set_epoch(1)
+    assert list(one) != first
+    one.set_epoch(0)
+    assert list(one) == first and len(one) == 203

@@ -1,0 +1,177 @@
+"""The pure parts of what the training scripts share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer
+
+from store.rows import Invalid
+from train import sft
+from train.encoding import Encoder, common_prefix
+from train.fitting import divided, full_batches
+from train.kto import balance, neighbours
+from train.quantized import base_arguments, precision_of
+from train.rules import ExampleRow
+from train.run_folder import RunFolder
+from train.watching import Progress, age, in_our_words, points
+
+pytestmark = pytest.mark.slow  # imports torch
+HELLO: Any = [{"role": "user", "content": "Why is the sky blue?"}]
+
+
+# --- steps and batches ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("steps", "times", "expected"),
+    [
+        (100, 4, [20, 40, 60, 80]),
+        (10, 3, [2, 5, 8]),
+        (3, 4, [1, 2]),
+        (1, 4, []),
+        (100, 0, []),
+    ],
+)
+def test_points_lie_evenly_between_the_ends(steps: int, times: int, expected: list[int]) -> None:
+    assert points(steps, times) == expected
+
+
+@pytest.mark.parametrize(
+    ("batch", "accumulate", "processes", "expected"),
+    [(2, 8, 1, (2, 8)), (2, 8, 2, (2, 4)), (16, 1, 2, (8, 1)), (4, 3, 2, (2, 3))],
+)
+def test_processes_share_the_rows_of_a_step(
+    batch: int, accumulate: int, processes: int, expected: tuple[int, int]
+) -> None:
+    assert divided(batch, accumulate, processes) == expected
+    assert processes * expected[0] * expected[1] == batch * accumulate
+
+
+def test_a_step_that_cannot_be_shared() -> None:
+    with pytest.raises(Invalid, match=r"^3 processes cannot share a step of 4 x 2 rows\. "):
+        divided(4, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch", "processes", "kept", "size"),
+    [
+        (5, 16, 1, 5, 5),  # all at once
+        (16, 16, 1, 16, 16),
+        (22, 16, 1, 22, 11),
+        (23, 16, 1, 22, 11),  # a prime would go one by one
+        (40, 16, 1, 40, 10),
+        (100, 16, 1, 100, 10),
+        (17, 16, 1, 16, 16),
+        (34, 16, 1, 33, 11),
+        (41, 16, 2, 40, 10),
+        (1, 16, 2, 1, 1),
+    ],
+)
+def test_held_out_rows_fill_whole_batches(
+    rows: int, batch: int, processes: int, kept: int, size: int
+) -> None:
+    found, eval_batch = full_batches([{"n": n} for n in range(rows)], batch, processes)
+    assert (len(found), eval_batch) == (kept, size)
+    assert len(found) == 1 or len(found) % (eval_batch * processes) == 0
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [([0.7], 0), ([0.7, 0.6], 0), ([0.6, 0.7, 0.65], 2), ([0.6, 0.6], 1)],
+)
+def test_age_of_the_best_measurement(losses: list[float], expected: int) -> None:
+    assert age(losses) == expected
+
+
+def test_the_precision_is_that_of_the_run_or_that_which_is_served() -> None:
+    assert precision_of({"quantization": "nf4"}) == "nf4"
+    assert precision_of({"quantization": "nf4", "precision": "bf16"}) == "bf16"
+    assert "quantization_config" not in base_arguments("bf16")
+    assert base_arguments("nf4")["quantization_config"].bnb_4bit_use_double_quant
+
+
+# --- progress ---------------------------------------------------------------------------------
+
+
+def test_logs_get_the_names_of_the_charts() -> None:
+    assert in_our_words({"loss": "0.5", "rewards/chosen": 1, "num_tokens": 7, "total_flos": 3}) == {
+        "loss": 0.5,
+        "reward_chosen": 1.0,
+        "tokens": 7.0,
+    }
+    held_out = {
+        "eval_loss": 0.4,
+        "eval_rewards/margins": 2,
+        "eval_num_tokens": 7,
+        "eval_runtime": 1,
+    }
+    assert in_our_words(held_out) == {"eval_loss": 0.4, "eval_margin": 2.0}
+    assert in_our_words({"train_runtime": 3.0, "train_loss": 0.5}) == {}
+
+
+class State:
+    global_step, max_steps = 3, 10
+
+
+def test_a_resumed_run_counts_tokens_and_seconds_on(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.add_progress({"step": 2, "tokens": 100, "seconds": 5.0})
+    times = iter([0.0, 1.0, 3.0])
+    progress = Progress(run, clock=lambda: next(times))
+    progress.on_train_begin(None, State, None)
+    progress.on_log(None, State, None, {"loss": 0.5, "num_tokens": 40})
+    line = run.progress()[-1]
+    assert (line["tokens"], line["seconds"], line["tokens_per_second"]) == (140, 8.0, 20.0)
+    assert (line["step"], line["max_steps"]) == (3, 10)
+
+
+# --- rows -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def encoder(starter_dir: Path) -> Encoder:
+    return Encoder(AutoTokenizer.from_pretrained(starter_dir))
+
+
+def test_the_prompt_ends_where_the_answer_begins(encoder: Encoder) -> None:
+    one, other = encoder.answers(HELLO, ["Because of the air.", "No idea."])
+    assert one.prompt == other.prompt == encoder.prompt(HELLO)
+    text = encoder.tokenizer.decode
+    assert text(one.prompt).endswith("<|assistant|>")
+    assert text(one.answer) == "Because of the air.<|end|>"
+    assert text(other.answer) == "No idea.<|end|>"
+
+
+def test_only_the_answer_is_imitated(encoder: Encoder) -> None:
+    columns, length = sft.encode(encoder, ExampleRow(HELLO, "Because.", "pick"))
+    prompt = len(encoder.prompt(HELLO))
+    assert columns["labels"][:prompt] == [-100] * prompt
+    assert columns["labels"][prompt:] == columns["input_ids"][prompt:]
+    assert length == len(columns["input_ids"])
+    answer = sft.answer_of(columns)
+    assert answer.ids == columns["input_ids"] and len(answer.prompt) == prompt
+
+
+def test_common_prefix() -> None:
+    assert common_prefix([1, 2, 3], [1, 2, 4]) == 2
+    assert common_prefix([1, 2], [1, 2, 4]) == 2
+    assert common_prefix([], [1]) == 0
+
+
+def test_good_and_bad_answers_count_the_same_in_sum() -> None:
+    weights = balance(10, 30, wanted=True)
+    assert weights == {"desirable_weight": 2.0, "undesirable_weight": pytest.approx(2 / 3)}
+    assert 10 * weights["desirable_weight"] == pytest.approx(30 * weights["undesirable_weight"])
+    assert set(balance(10, 30, wanted=False).values()) == {1.0}
+    assert set(balance(0, 30, wanted=True).values()) == {1.0}
+
+
+def test_neighbours_answer_other_prompts_of_the_batch() -> None:
+    answers = [[10], [11], [12], [13], [14]]
+    as_trl = neighbours([[1], [2], [3], [4], [5]], answers, batch=3)
+    assert as_trl == [[12], [10], [11], [14], [13]]
+    same = neighbours([[1], [1], [2], [3], [3]], answers, batch=3)
+    assert same == [[12], [12], [11], [14], [13]]

@@ -1,0 +1,149 @@
+"""TRL's DPOTrainer with soft labels and weights: rows are tokenised and carry p and weight.
+
+What TRL does stays: the model, the adapters and their reference, the fused head, the logs. Only the
+loss is ours (train/losses.py), and with it the metrics, which are gathered in one go. What the
+reference says of a row never changes, so it is asked once and not in every pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from trl import DPOTrainer
+from trl.models.utils import disable_gradient_checkpointing
+from trl.trainer.dpo_trainer import DataCollatorForPreference
+from trl.trainer.utils import use_adapter
+
+from train.batching import BatchesOfSimilarLength
+from train.encoding import Encoder
+from train.losses import PairLoss, Side, answer_logps, imitation
+from train.rules import PairRow
+
+COLUMNS = ["prompt_ids", "chosen_ids", "rejected_ids", "p", "weight", "row", "length"]
+EVAL_ROWS = 1 << 32  # from here on the held-out rows are numbered
+SHOWN = (
+    "rewards/chosen",
+    "rewards/rejected",
+    "rewards/margins",
+    "rewards/accuracies",
+    "logps/chosen",
+    "logps/rejected",
+)
+
+
+def encode_pair(encoder: Encoder, row: PairRow) -> tuple[dict[str, Any], int]:
+    """COLUMNS of a row but its number, and its length in tokens."""
+    chosen, rejected = encoder.answers(row.prompt, [row.chosen, row.rejected])
+    length = max(len(chosen.ids), len(rejected.ids))
+    columns = {
+        "prompt_ids": chosen.prompt,
+        "chosen_ids": chosen.answer,
+        "rejected_ids": rejected.answer,
+        "p": row.p,
+        "weight": row.weight,
+        "length": length,
+    }
+    return columns, length
+
+
+@dataclass
+class WeightedCollator(DataCollatorForPreference):
+    """Adds p, weight and the number of the row, [rows]."""
+
+    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        # p comes first: by it the trainer counts a batch in rows, not in answers.
+        extra = {
+            name: torch.tensor([one[name] for one in examples], dtype=kind)
+            for name, kind in (("p", torch.float32), ("weight", torch.float32), ("row", torch.long))
+        }
+        return extra | super().torch_call(examples)
+
+
+class WeightedDPOTrainer(BatchesOfSimilarLength, DPOTrainer):
+    """Takes rows of COLUMNS. `imitation_weight`: share of likelihood on the chosen side."""
+
+    def __init__(
+        self,
+        *args: Any,
+        pair_loss: PairLoss,
+        imitation_weight: float,
+        length_alpha: float,
+        **kw: Any,
+    ) -> None:
+        self.pair_loss = pair_loss
+        self.imitation_weight, self.length_alpha = imitation_weight, length_alpha
+        # What the reference says of (chosen, rejected) of a row.
+        self.known: dict[int, tuple[float, float]] = {}
+        super().__init__(*args, **kw)
+
+    def _prepare_dataset(self, dataset: Dataset, _: Any, __: Any, name: str) -> Dataset:
+        first = 0 if name == "train" else EVAL_ROWS
+        return dataset.add_column("row", list(range(first, first + len(dataset))))
+
+    def _set_signature_columns_if_needed(self) -> None:
+        self._signature_columns = COLUMNS
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Tensor], return_outputs: bool) -> Any:
+        batch = dict(inputs)
+        p, weight, rows = batch.pop("p"), batch.pop("weight"), batch.pop("row").tolist()
+        completion = batch.pop("completion_mask")
+        mask = completion[:, 1:]
+        batch["labels"] = batch["input_ids"].masked_fill(completion == 0, -100)
+        extra = {"output_router_logits": True} if self.aux_loss_enabled else {}
+        outputs = model(**batch, **extra, use_cache=False, fused_lm_head=True)
+        logps = self._answers(outputs.log_probs, mask)
+        ratios = logps - self._reference(batch, mask, rows)
+        tokens = completion.sum(1)
+        chosen, rejected = (
+            Side(*side) for side in zip(ratios.chunk(2), tokens.chunk(2), strict=True)
+        )
+        loss = (weight * self.pair_loss(chosen, rejected, p)).mean()
+        if self.imitation_weight:
+            chosen_logps, chosen_mask = outputs.log_probs.chunk(2)[0], mask.chunk(2)[0]
+            loss = loss + self.imitation_weight * imitation(chosen_logps, chosen_mask, p, weight)
+        if self.aux_loss_enabled:
+            loss = loss + self.router_aux_loss_coef * outputs.aux_loss
+        self._count(ratios.detach(), logps.detach(), p, inputs["attention_mask"])
+        return (loss, outputs) if return_outputs else loss
+
+    def _answers(self, logps: Tensor, mask: Tensor) -> Tensor:
+        """[2 rows]: the chosen answers, then the rejected ones."""
+        shared = torch.minimum(*mask.sum(1).chunk(2)).repeat(2)
+        return answer_logps(logps, mask, shared, self.length_alpha)
+
+    def _reference(self, batch: dict[str, Tensor], mask: Tensor, rows: list[int]) -> Tensor:
+        """Log-probabilities of the answers under the base, or under the adapter at the start."""
+        if not self.known.keys() >= set(rows):
+            answers = self._answers(self._ask_reference(batch), mask)
+            self.known |= zip(rows, zip(*answers.view(2, -1).tolist(), strict=True), strict=True)
+        return mask.new_tensor([self.known[row] for row in rows], dtype=torch.float32).T.flatten()
+
+    def _ask_reference(self, batch: dict[str, Tensor]) -> Tensor:
+        """Log-probabilities of the tokens."""
+        inner = self.accelerator.unwrap_model(self.model)
+        # Re-entrant checkpointing warns under no_grad.
+        quiet = disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs)
+        start = "ref" if "ref" in inner.peft_config else None
+        with torch.no_grad(), quiet, use_adapter(inner, adapter_name=start):
+            logps: Tensor = self.model(**batch, use_cache=False, fused_lm_head=True).log_probs
+        return logps
+
+    def _count(self, ratios: Tensor, logps: Tensor, p: Tensor, attention_mask: Tensor) -> None:
+        """What log() shows: the mean of what is listed here, so each row is listed."""
+        mode = "train" if self.model.training else "eval"
+        rewards = self.beta * ratios
+        chosen, rejected = rewards.chunk(2)
+        right = (chosen > rejected).float().masked_fill(p <= 0.5, torch.nan)  # ties have no better
+        shown = torch.stack([chosen, rejected, chosen - rejected, right, *logps.chunk(2)])
+        rows = self.accelerator.gather_for_metrics(shown.T.contiguous()).T.tolist()
+        for name, values in zip(SHOWN, rows, strict=True):
+            if known := [value for value in values if value == value]:
+                self._metrics[mode][name] += known
+        if mode == "train":
+            tokens = self.accelerator.gather_for_metrics(attention_mask.sum()).sum().item()
+            self._total_train_tokens += tokens
+        self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
