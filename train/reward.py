@@ -1,72 +1,57 @@
-"""Train a QLoRA reward model on frozen picks.
+"""Train a LoRA reward model on frozen picks.
 
     python -m train.reward RUN_DIR
 
-Bradley-Terry loss through TRL's RewardTrainer on a sequence-classification head over the nf4 base;
-rewards are centred (Eisenstein et al. 2023, arXiv 2312.09244). Held-out accuracy is the share of
-pairs whose chosen side scores higher.
-Left out here: margins from strength, ensembles, calibration.
+Reads RUN_DIR/config.json and RUN_DIR/data; writes progress.jsonl, adapter/, result.json and DONE
+(or FAILED, CANCELLED, PAUSED). All answers of a pick are one row, also of four ranked ones, with
+labels, weights or margins by its strength (train/rules.py, train/reward_trainer.py). The float32
+head is part of the adapter. After training a temperature is fitted on the held-out picks, so that
+sigmoid((reward - other reward) / temperature) is a probability; result.json has how often it comes
+true, by pool, by annotator and by strength. Left out here: ensembles.
 """
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
-from trl import RewardConfig, RewardTrainer
+from trl import RewardConfig
 
-from train.presets import RewardSettings
-from train.quantized import (
-    Progress,
-    StopOnNaN,
-    StopWhenAsked,
-    base_arguments,
-    full_batches,
-    held_out_metrics,
-    keep_adapters_in_fp32,
-    load_rows,
-    lora,
-    save_adapter,
-    steps_of,
-    trainer_arguments,
-)
+from train import calibration
+from train.fitting import callbacks, configured, fit, open_job, read_picks, read_rows, shown
+from train.quantized import base_arguments, lora
+from train.reward_head import fresh_reward_model
+from train.reward_trainer import RankingCollator, RankingTrainer, encode_ranking
 from train.run_folder import RunFolder
-from train.script import enough_rows, run_script
+from train.score import scored_picks
+from train.script import is_main, run_script
+from train.settings import RewardSettings
 
 
-def main(run: RunFolder) -> dict[str, float]:
-    config = run.config()
-    settings = RewardSettings(**config["settings"])
-    tokenizer = AutoTokenizer.from_pretrained(config["base"])
-    train, held_out, counts = load_rows(run, tokenizer, settings.max_length)
-    enough_rows(counts)
-    held_out, eval_batch = full_batches(held_out, settings.batch)
-    base = AutoModelForSequenceClassification.from_pretrained(
-        config["base"],
-        num_labels=1,
-        pad_token_id=tokenizer.pad_token_id,
-        **base_arguments(config["quantization"]),
-    )
-    arguments = RewardConfig(
-        **trainer_arguments(settings, run, steps_of(len(train), settings)),
-        center_rewards_coefficient=settings.center,
-        per_device_eval_batch_size=eval_batch,
-    )
-    trainer = RewardTrainer(
-        base,
-        args=arguments,
-        train_dataset=train,
-        eval_dataset=held_out,
-        processing_class=tokenizer,
+def main(run: RunFolder) -> dict[str, Any]:
+    job = open_job(run, RewardSettings)
+    settings: RewardSettings = job.settings
+    rows = replace(read_rows(job, encode_ranking), prompts=[])  # it writes nothing to show
+    trainer = RankingTrainer(
+        fresh_reward_model(job.config["base"], base_arguments(job.precision), job.tokenizer),
+        args=configured(
+            RewardConfig, job, rows, center_rewards_coefficient=settings.center or None
+        ),
+        train_dataset=rows.train,
+        eval_dataset=rows.held_out,
+        data_collator=RankingCollator(job.pad_token_id),
+        similar_lengths=settings.batching == "similar_length",
+        processing_class=job.tokenizer,
         peft_config=lora(settings.rank, "SEQ_CLS"),
-        callbacks=[Progress(run), StopOnNaN(), StopWhenAsked(run)],
+        callbacks=callbacks(job, rows),
     )
-    keep_adapters_in_fp32(trainer.model)
-    trainer.train()
-    scores = trainer.evaluate()
-    save_adapter(trainer, run.adapter)
-    return counts | held_out_metrics(scores, len(held_out), "eval_accuracy", "eval_margin")
+    found = fit(job, trainer)
+    if not is_main():
+        return {}
+    scored = scored_picks(trainer.model, job.encoder, read_picks(run, "eval"), settings)
+    return rows.counts | shown(found) | calibration.report(scored)
 
 
 if __name__ == "__main__":
