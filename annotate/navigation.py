@@ -19,6 +19,7 @@ PAGES = (
     Page("picks", "/annotate#picks", "annotator"),
     Page("guidelines", "/annotate#guidelines", "annotator"),
     Page("research", "/research", "researcher"),
+    Page("train", "/train", "researcher"),
     Page("pools", "/pools", "researcher"),
     Page("people", "/people", "admin"),
 )

@@ -118,7 +118,7 @@ def _policy(**changes: str) -> str:
 
 
 # Model text is shown on these pages: nothing is fetched for it, and no form in it can be sent.
-SHELL_PAGES = ("/annotate", "/pools", "/people")
+SHELL_PAGES = ("/annotate", "/train", "/pools", "/people")
 CALLS = ("queue/join", "run", "call", "api")
 SHELL_CSP = _policy(img_src="data: blob:", form_action="'none'")
 # gr.HTML compiles its template in the browser, so this page needs eval; it never gets model text.

@@ -75,6 +75,8 @@ def create_app(
     _mount(app, build_shell_page("Annotate"), "/annotate", accounts, "annotator", head)
     research_page = build_research_page(research, accounts)
     _mount(app, research_page, "/research", accounts, "researcher", page_head())
+    head = shell_head("train.html", "train.js", ("train.css",))
+    _mount(app, build_shell_page("Training"), "/train", accounts, "researcher", head)
     head = shell_head("pools.html", "pools.js", ("pools.css",))
     _mount(app, build_shell_page("Pools"), "/pools", accounts, "researcher", head)
     head = shell_head("people.html", "people.js", ("pools.css", "account.css", "people.css"))

@@ -225,7 +225,8 @@ def test_axe_finds_nothing_on_the_research_page(
     page = at(filled, opened, "/research", width=width, color_scheme=theme).page
     expect(page.locator("#policies")).to_contain_text("policy-000001", timeout=30_000)
     links = page.locator("#topbar nav a")
-    expect(links).to_have_text(["Annotate", "My picks", "Guidelines", "Research", "Pools"])
+    named = ["Annotate", "My picks", "Guidelines", "Research", "Training", "Pools"]
+    expect(links).to_have_text(named)
     page.get_by_role("button", name="Promote policy-000000").click()
     expect(page.locator("#confirm")).to_be_visible()
     assert (axe_findings(page), too_wide(page)) == ([], 0)

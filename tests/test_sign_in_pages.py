@@ -108,8 +108,8 @@ def test_the_signed_in_page_lists_what_is_open(site: Site, role: str) -> None:
     with site.signed_in(role) as client:
         page = client.get("/sign-in", headers=ZH).text
     shown = re.findall(r'class="btn" href="(/\w+)"', page)
-    expected = ["/annotate", "/research", "/pools", "/people"]
-    assert shown == expected[: {"annotator": 1, "researcher": 3, "admin": 4}[role]]
+    expected = ["/annotate", "/research", "/train", "/pools", "/people"]
+    assert shown == expected[: {"annotator": 1, "researcher": 4, "admin": 5}[role]]
     assert 'method="post" action="/sign-out"' in page and "退出登录" in page
 
 

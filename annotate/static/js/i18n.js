@@ -46,6 +46,27 @@ export const number = (value, options) => new Intl.NumberFormat(code, options).f
 export const date = (iso, options = { dateStyle: "medium", timeStyle: "short" }) =>
   new Intl.DateTimeFormat(code, options).format(new Date(iso));
 
+/**
+ * Sentences of the server, which are English, in the reader's language: every one that stands in the
+ * English catalogue under `prefix`, wherever it occurs in `text`. What is not known stays English.
+ */
+export function retold(prefix, text) {
+  if (code === FALLBACK) return text;
+  const told = patterns(prefix).reduce((words, [key, pattern]) => words.replace(pattern, (...found) => t(key, found.at(-1) ?? {})), text);
+  return told.replace(/(?<=[。：；，]) /g, "");
+}
+
+const compiled = new Map();
+
+/** [key, expression with a named group for each hole], the longest sentence first. */
+function patterns(prefix) {
+  if (!compiled.has(prefix)) {
+    const known = Object.entries(english).filter(([key]) => key.startsWith(`${prefix}.`)).sort(([, one], [, other]) => other.length - one.length);
+    compiled.set(prefix, known.map(([key, words]) => [key, new RegExp(words.replace(/[.*+?^$()|[\]\\]/g, "\\$&").replace(/\{(\w+)\}/g, "(?<$1>.+?)") + "(?=\\s|$)", "g")]));
+  }
+  return compiled.get(prefix);
+}
+
 function find(catalogue, locale, key, n) {
   const plural = typeof n === "number" ? catalogue[`${key}.${new Intl.PluralRules(locale).select(n)}`] : undefined;
   return plural ?? catalogue[key] ?? catalogue[`${key}.other`];

@@ -1,6 +1,6 @@
 // What this device remembers. A browser that keeps nothing (private window) still gets a working page.
 
-const DEFAULTS = { theme: "auto", text: "m", keys: true, exact: false, together: false, guidelines: null };
+const DEFAULTS = { theme: "auto", text: "m", keys: true, exact: false, together: false, guidelines: null, smoothing: 0.6, axis: "step" };
 const ROOT_PX = { s: 14, m: 16, l: 18, xl: 20 };
 const dark = matchMedia("(prefers-color-scheme: dark)");
 

@@ -1,0 +1,26 @@
+// The end of a run's log. It follows what is written as long as the reader is at its end.
+import { call, sentence } from "./api.js";
+import { $, h, replace } from "./dom.js";
+import { t } from "./i18n.js";
+import { LIVE } from "./train_words.js";
+
+const LINES = 400;
+let asking = false;
+
+export async function show(panel, feed, run, view, fresh) {
+  if (asking || (!fresh && !LIVE.includes(run.status))) return;
+  asking = true;
+  const { log, problem } = await call("GET", `/runs/${run.run_id}/log?lines=${LINES}`).catch((error) => ({ log: "", problem: sentence(error) }));
+  asking = false;
+  if (view.stale()) return;
+  let text = $("pre.log", panel);
+  if (!text) {
+    text = h("pre", { class: "log", tabindex: "0", "aria-label": t("train.log") }, h("code"));
+    replace(panel, h("div", { class: "tools" }, h("p", { class: "sub" }, t("train.log.what", { n: LINES })),
+      h("button", { type: "button", class: "btn small", dataset: { do: "copy", from: "pre.log" } }, t("train.copy"))), text);
+  }
+  const atEnd = text.scrollHeight - text.scrollTop - text.clientHeight < 40;
+  const words = problem ?? (log || t("train.log.none"));
+  if (text.firstChild.textContent !== words) text.firstChild.textContent = words;
+  if (atEnd || fresh) text.scrollTop = text.scrollHeight;
+}

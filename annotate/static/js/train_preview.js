@@ -1,0 +1,53 @@
+// What a run would do, before it starts: its rows, its rule, what to think of, and the same as a command.
+import { h, replace } from "./dom.js";
+import { retold, t } from "./i18n.js";
+import { command, rows, rule } from "./train_told.js";
+import { kindName, told } from "./train_words.js";
+
+export class Preview {
+  constructor(start) {
+    this.body = h("div", { class: "preview-body" });
+    this.problem = h("p", { class: "notice", role: "alert", hidden: true });
+    this.button = h("button", { type: "button", class: "btn primary", id: "start-run", onclick: start }, t("train.form.start"));
+    this.element = h("aside", { class: "card preview", "aria-labelledby": "preview-title" },
+      h("h2", { id: "preview-title" }, t("train.preview")), this.body, h("div", { class: "form-end" }, this.problem, this.button));
+  }
+
+  wait() {
+    this.element.ariaBusy = "true";
+  }
+
+  /** An answer of POST /runs/preview. */
+  show(plan) {
+    this.element.ariaBusy = "false";
+    const several = plan.parts.length > 1;
+    replace(this.body, plan.parts.map((part) => h("section", {}, several && h("h3", {}, kindName(part.part)), rows(part.plan), warnings(part.warnings), problem(part),
+      h("details", { open: !several }, h("summary", {}, t("train.rule")), rule(part.rule)))),
+    h("section", {}, h("h3", {}, t("train.command")), command(plan.command)));
+    const known = plan.parts.some((part) => part.problem);
+    this.#say(plan.problem && !known ? retold("train.plan", plan.problem) : "");
+    this.button.disabled = Boolean(plan.problem || known);
+  }
+
+  refuse(words) {
+    this.element.ariaBusy = "false";
+    this.#say(words);
+    this.button.disabled = true;
+  }
+
+  #say(words) {
+    replace(this.problem, words);
+    this.problem.hidden = !words;
+  }
+}
+
+function problem({ problem: sentence, plan }) {
+  if (!sentence) return null;
+  const keyed = plan.problem?.message === sentence ? plan.problem : null;
+  return h("p", { class: "notice" }, keyed ? told("train.plan", keyed) : retold("train.plan", sentence));
+}
+
+function warnings(found) {
+  if (!found.length) return null;
+  return h("ul", { class: "warnings" }, found.map((one) => h("li", {}, told("train.plan", typeof one === "string" ? { message: one } : one))));
+}

@@ -1,0 +1,114 @@
+// One run: what it is doing, what to look at, and its tabs.
+import { h, replace } from "./dom.js";
+import { t, retold } from "./i18n.js";
+import { morph } from "./morph.js";
+import { Charts } from "./train_charts.js";
+import * as config from "./train_config.js";
+import { bar, far, progress } from "./train_list.js";
+import * as log from "./train_log.js";
+import * as result from "./train_result.js";
+import * as samples from "./train_samples.js";
+import { ago, kindName, percent, state, told, took } from "./train_words.js";
+
+export const TABS = ["charts", "samples", "result", "config", "log"];
+const PANELS = { samples, result, config, log };
+const ACTIONS = ["pause", "resume", "repeat", "cancel"];
+
+export class RunView {
+  charts = new Charts();
+
+  constructor(feed) {
+    this.feed = feed;
+    this.head = h("div", { class: "card run-head" });
+    this.tabs = h("div", { class: "tabs", role: "tablist", "aria-label": t("train.tabs") });
+    this.panel = h("div", { class: "card panel", role: "tabpanel", id: "panel", "aria-labelledby": "tab-charts" });
+    this.element = h("div", { class: "run-view" }, this.head, this.tabs, this.panel);
+    this.tabs.addEventListener("keydown", (event) => this.#arrows(event));
+  }
+
+  /** `view` is {focus, chosen, tone(id), tab}. Called after every look at the server. */
+  show(view) {
+    const run = this.feed.run(view.focus);
+    this.tabs.hidden = this.panel.hidden = !run;
+    if (!run) {
+      morph(this.head, h("p", { class: "sub" }, t("train.none")));
+      return;
+    }
+    morph(this.head, head(this.feed, run));
+    morph(this.tabs, TABS.map((tab) => h("a", { id: `tab-${tab}`, role: "tab", href: `#${view.focus}/${tab}`, "aria-selected": String(tab === view.tab),
+      "aria-controls": "panel", tabindex: tab === view.tab ? "0" : "-1" }, t(`train.tab.${tab}`))));
+    this.panel.setAttribute("aria-labelledby", `tab-${view.tab}`);
+    this.#fill(run, view);
+  }
+
+  #fill(run, view) {
+    const here = `${view.focus}/${view.tab}`;
+    const fresh = this.here !== here;
+    this.here = here;
+    if (view.tab === "charts") {
+      if (fresh) replace(this.panel, this.charts.element);
+      const leaves = [...new Set(view.chosen.flatMap(this.feed.leaves))];
+      this.charts.show(leaves.map((id) => ({ run_id: id, kind: this.feed.run(id)?.kind, lines: this.feed.lines(id), tone: view.tone(id) })));
+      return;
+    }
+    if (fresh) replace(this.panel, h("p", { class: "sub" }, t("train.loading")));
+    PANELS[view.tab].show(this.panel, this.feed, run, view, fresh);
+  }
+
+  /** Arrow keys go from tab to tab, as in every list of tabs. */
+  #arrows(event) {
+    const way = { ArrowRight: 1, ArrowLeft: -1, Home: -TABS.length, End: TABS.length }[event.key];
+    if (!way) return;
+    event.preventDefault();
+    const all = [...this.tabs.children];
+    const at = all.indexOf(document.activeElement) + way;
+    const next = all[Math.abs(way) === 1 ? (at + all.length) % all.length : way < 0 ? 0 : all.length - 1];
+    next.focus();
+    location.replace(next.href);
+  }
+}
+
+function head(feed, run) {
+  const { words, tone } = state(run);
+  const detail = feed.detail(run.run_id);
+  const can = detail?.can ?? run.can ?? [];
+  return [
+    h("a", { class: "back", href: "#" }, t("train.back")),
+    h("div", { class: "row" },
+      h("h2", { class: "mono" }, run.run_id),
+      h("span", { class: "kind" }, kindName(run.kind)),
+      h("span", { class: `chip ${tone}` }, words),
+      run.policy_id && h("span", { class: "sub" }, run.policy_id),
+      h("div", { class: "end actions" }, ACTIONS.filter((each) => can.includes(each)).map((each) =>
+        h("button", { type: "button", class: "btn small", dataset: { do: each, run: run.run_id, key: each } }, t(`train.do.${each}`))))),
+    h("div", { class: "facts" }, facts(feed, run)),
+    run.status === "running" && bar(feed, run),
+    run.reason && run.status !== "queued" && h("p", { class: run.status === "failed" ? "notice" : "sub reason" }, reason(run)),
+    warnings(detail?.warnings ?? [], run.status === "running"),
+  ];
+}
+
+/** Without the verdict that the chip says already. */
+const reason = (run) => retold("research.why", run.reason.replace(/^(Promoted|Rejected): /, ""));
+
+function facts(feed, run) {
+  const { leaf, step, steps } = progress(feed, run);
+  const last = leaf && feed.lines(leaf.run_id).at(-1);
+  if (run.status === "running")
+    return [
+      h("span", {}, leaf && leaf !== run ? `${kindName(leaf.kind)}: ` : "", h("b", {}, far(feed, run))),
+      steps > 0 && h("span", {}, percent(step / steps, 0)),
+      last?.tokens_per_second && h("span", {}, t("train.speed", { n: Math.round(last.tokens_per_second) })),
+      last?.memory_mb && h("span", {}, `${(last.memory_mb / 1024).toFixed(1)} GB`),
+    ];
+  const resting = run.status === "queued" ? [] : [h("span", {}, t("research.run.took", { span: took(run) }))];
+  return [h("span", {}, ago(run.changed)), ...resting, run.metrics?.rows_train !== undefined && h("span", {}, t("train.rows", { train: run.metrics.rows_train, held_out: run.metrics.rows_eval ?? 0 }))];
+}
+
+/** While a run goes on they have a place of one height: what is below must not move under the hand. */
+function warnings(found, live) {
+  if (!found.length) return live && h("p", { class: "sub no-warnings" }, t("train.warnings.none"));
+  return h("ul", { class: live ? "warnings live" : "warnings", tabindex: live ? "0" : null, "aria-label": t("train.warnings") }, found.map((one) =>
+    h("li", {}, h("span", { class: "chip warn" }, one.step ? t("train.warning.at", { step: one.step }) : t("train.warning.now")), " ", told("train.warning", one))));
+}
+

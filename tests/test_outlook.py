@@ -1,0 +1,135 @@
+"""Time left and warnings of a run, from its progress lines, with hand-worked numbers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from train.outlook import run_warnings, time_left_s
+
+STEPS = 40
+
+
+def lines(count: int = STEPS, every: int = 1, **curves: Any) -> list[dict[str, Any]]:
+    """Lines at every step, two seconds each; a curve is a value or a function of the step."""
+    made = []
+    for step in range(every, count + 1, every):
+        line = {"step": step, "max_steps": STEPS, "seconds": 2.0 * step, "learning_rate": 1e-4}
+        for key, value in curves.items():
+            shown = value(step) if callable(value) else value
+            if shown is not None:
+                line[key] = shown
+        made.append(line)
+    return made
+
+
+def keys(found: list[dict[str, Any]], samples: list[dict[str, Any]] | None = None) -> list[str]:
+    return [warning.key for warning in run_warnings(found, samples or [])]
+
+
+# --- time left ------------------------------------------------------------------------------------
+
+
+def test_time_left_is_the_pace_of_late_times_the_steps_left() -> None:
+    assert time_left_s([]) is None
+    assert time_left_s([{"step": 0, "max_steps": 10, "seconds": 3.0}]) is None
+    assert time_left_s([{"step": 4, "max_steps": 10, "seconds": 8.0}]) == 12.0
+    assert time_left_s(lines(count=10)) == 60.0
+    assert time_left_s(lines()) == 0.0
+    slow_start = [{"step": 1, "max_steps": 10, "seconds": 100.0}]
+    slow_start += [{"step": n, "max_steps": 10, "seconds": 100.0 + n} for n in range(2, 6)]
+    assert time_left_s(slow_start) == pytest.approx(5 * 5 / 4, abs=0.1), "loading is not a pace"
+
+
+def test_time_left_after_a_resume_and_in_a_round() -> None:
+    resumed = lines(count=20) + [
+        {"step": n, "max_steps": STEPS, "seconds": n - 20.0} for n in (21, 22)
+    ]
+    assert time_left_s(resumed) == 18.0
+    part = [{"part": "rm", **line} for line in lines()]
+    part += [{"part": "dpo", "step": 2, "max_steps": 10, "seconds": 10.0}]
+    assert time_left_s(part) == 40.0
+
+
+# --- warnings -------------------------------------------------------------------------------------
+
+HEALTHY = {
+    "loss": lambda step: 0.7 - 0.005 * step,
+    "accuracy": lambda step: 0.5 + 0.01 * step,
+    "margin": lambda step: 0.05 * step,
+    "logps_chosen": lambda step: -50.0 + (step % 7),
+    "reward_chosen": lambda step: 0.02 * step,
+    "grad_norm": lambda step: 1.0 + 0.1 * (step % 5),
+    "eval_loss": lambda step: 0.72 - 0.004 * step if step % 10 == 0 else None,
+}
+
+
+def test_a_healthy_run_has_none() -> None:
+    assert keys(lines(**HEALTHY)) == []
+    assert keys([]) == []
+    assert keys(lines(count=3, loss=9.0, accuracy=0.0, margin=99.0)) == [], "too early to say"
+
+
+@pytest.mark.parametrize(
+    ("key", "curves"),
+    [
+        ("chosen_falling", {"logps_chosen": lambda step: -50.0 - 0.3 * step + (step % 3)}),
+        ("chosen_below", {"reward_chosen": lambda step: -0.02 * step}),
+        ("margin_exploding", {"margin": lambda step: 0.4 * step}),
+        (
+            "held_out_rising",
+            {"eval_loss": lambda s: 0.5 + 0.01 * abs(s - 20) if s % 10 == 0 else None},
+        ),
+        ("grad_spike", {"grad_norm": lambda step: 30.0 if step == 25 else 1.5}),
+        ("grad_not_finite", {"grad_norm": lambda step: None if step == 25 else 1.5}),
+        ("loss_not_finite", {"loss": lambda step: math.nan if step == 25 else 0.7 - 0.005 * step}),
+        ("accuracy_chance", {"accuracy": lambda step: 0.5 + 0.02 * (step % 2)}),
+    ],
+)
+def test_each_fault_gives_its_warning(key: str, curves: dict[str, Any]) -> None:
+    assert keys(lines(**HEALTHY | curves)) == [key]
+
+
+def test_loss_on_held_out_picks_far_above_that_on_trained_ones() -> None:
+    curves = {
+        "loss": lambda step: 0.7 - 0.014 * step,
+        "eval_loss": lambda s: 0.65 if s % 10 == 0 else None,
+    }
+    (warning,) = run_warnings(lines(**HEALTHY | curves))
+    # the last ten losses are 0.266 down to 0.14
+    assert (warning.key, warning.step, warning.values) == (
+        "held_out_worse",
+        40,
+        {"held_out": 0.65, "train": 0.203},
+    )
+    assert warning.message.startswith("The loss is 0.65 on held-out picks and 0.203 on those")
+
+
+def test_noise_between_batches_is_no_fall() -> None:
+    noisy = {"logps_chosen": lambda step: -50.0 + 30 * math.sin(37.0 * step) - 0.05 * step}
+    assert keys(lines(**HEALTHY | noisy)) == []
+
+
+def test_the_numbers_of_a_fall() -> None:
+    (warning,) = run_warnings(lines(**HEALTHY | {"logps_chosen": lambda step: -50.0 - step}))
+    assert warning.values == {"first": -55.5, "last": -85.5}  # means of steps 1-10 and 31-40
+    assert warning.message.startswith("Picked answers became less likely: ")
+
+
+def test_sampled_answers_that_grow() -> None:
+    samples = [
+        {"step": step, "text": "word " * words} for step, words in [(0, 20), (0, 30), (40, 40)]
+    ]
+    (warning,) = run_warnings(lines(**HEALTHY), samples)
+    assert (warning.key, warning.values) == ("length_growing", {"first": 25, "last": 40})
+    assert keys(lines(**HEALTHY), samples[:2]) == []
+
+
+def test_parts_of_a_round_are_looked_at_one_by_one() -> None:
+    """Rewards of a reward model say nothing about a likelihood, nor its loss about DPO's."""
+    reward = {"reward_chosen": lambda step: -3.0, "logps_chosen": None, "loss": 0.1}
+    rm = [line | {"part": "rm"} for line in lines(**HEALTHY | reward | {"eval_loss": None})]
+    dpo = [line | {"part": "dpo"} for line in lines(**HEALTHY)]
+    assert keys(rm + dpo) == []
