@@ -1,10 +1,14 @@
-"""Does the policy learn a taste? 200 simulated picks and a round for each, then a blind count.
+"""Does the policy learn a taste? Win rates against the base, by picks, flipped picks and seeds.
 
-    python -m benchmarks.learns [TASTE ...] [--picks 200] [--seed 0]
+    python -m benchmarks.learns [TASTE ...] [--picks 100 300 1000] [--flips 0 0.2] [--seeds 0 1 2]
+                                [--rounds 5] [--set KEY=VALUE ...]
 
-The new policy and policy-000000 answer 100 prompts that were never annotated, through vLLM, and the
-taste itself chooses. A tie counts one half for each. The rival is the base model: 50 % means that
-nothing was learned.
+A pick is one with a better side; pairs on which a taste has no say are left out, as training leaves
+out ties. The new policy and the base answer 200 prompts that were never annotated, through vLLM,
+and the taste itself chooses; a tie counts half for each, so 50 % means that nothing was learned.
+With --rounds, so many rounds of 100 picks follow each other, each on pairs of the policy that the
+one before made champion. What is measured is kept at once; a second start goes on where the first
+one ended, and two starts with other seeds may run side by side.
 """
 
 from __future__ import annotations
@@ -13,108 +17,192 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
-from random import Random
+from statistics import fmean
 from typing import Any
 
-from annotate.api_client import ApiClient
-from annotate.simulate import Plan, simulate
-from annotate.tastes import TASTES, choose
-from benchmarks.report import write
-from tests.served_app import start_app
-from train.interval import wilson
+from annotate.tastes import TASTES
+from benchmarks.report import RESULTS, hold, write
+from benchmarks.taste_lab import (
+    Lab,
+    Pair,
+    bank,
+    count,
+    judged,
+    own_range,
+    policy_server,
+    prompts,
+)
+from train.policy.registry import BASE_POLICY
+from train.policy.server import PolicyServer
 
-PROMPTS = 100
-HEADING = "taste      win rate  95 % interval   won/tied/lost  words        round"
+EACH_ROUND = 100  # picks
+LARGEST_FALL = 0.03  # of the win rate from one round to the next
+GOALS = {(100, 0.0): 0.80, (300, 0.0): 0.92, (1000, 0.0): 0.95, (300, 0.2): 0.85}
+HEAD = "taste     picks  flipped  seed   win rate (95 %)    won/tied/lost  words (base)  cut  train"
+Cell = dict[str, Any]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tastes", nargs="*", default=list(TASTES))
-    parser.add_argument("--picks", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--picks", type=int, nargs="*", default=[100, 300, 1000])
+    parser.add_argument("--flips", type=float, nargs="*", default=[0.0, 0.2])
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--set", nargs="*", default=[], help="settings of dpo, key=value")
     options = parser.parse_args()
-    print(HEADING)
-    figures = {}
-    for taste in options.tastes:
-        with tempfile.TemporaryDirectory() as folder:
-            figures[taste] = measure(taste, options.picks, options.seed, Path(folder) / "data")
-        print(line(taste, figures[taste]), flush=True)
-    write("learns", {"picks": options.picks, "seed": options.seed, "tastes": figures})
+    settings = dict(pair.split("=") for pair in options.set)
+    known = Known(settings)
+    print(HEAD)
+    place = tempfile.TemporaryDirectory()
+    with place as folder, policy_server(Path(folder) / "vllm.log") as server:
+        for cell in measured(options, settings, known, server, Path(folder)):
+            known.add(cell)
+            print(line(cell), flush=True)
+    report(known, options.tastes)
 
 
-def measure(taste: str, picks: int, seed: int, data_dir: Path) -> dict[str, Any]:
-    app = start_app(data_dir, PREFLOOP_LOOP__EVERY_PICKS="0")
+class Known:
+    """Cells that were measured with these settings, in a file of one line for each."""
+
+    def __init__(self, settings: dict[str, str]) -> None:
+        self.settings, self.file = settings, RESULTS / "learns.jsonl"
+        RESULTS.mkdir(exist_ok=True)
+
+    def add(self, cell: Cell) -> None:
+        with open(self.file, "a", encoding="utf-8") as file:
+            file.write(json.dumps(cell | {"set": self.settings}) + "\n")
+
+    def cells(self) -> list[Cell]:
+        lines = self.file.read_text(encoding="utf-8").splitlines() if self.file.exists() else []
+        return [cell for cell in map(json.loads, lines) if cell["set"] == self.settings]
+
+    def has(self, **wanted: Any) -> bool:
+        return any(wanted.items() <= cell.items() for cell in self.cells())
+
+
+def measured(
+    options: argparse.Namespace,
+    settings: dict[str, str],
+    known: Known,
+    server: PolicyServer,
+    folder: Path,
+) -> Iterator[Cell]:
+    """The cells that are still missing, seed by seed."""
+    for seed in options.seeds:
+        pairs = bank(server, RESULTS, seed, prompts()[1])
+        for flips, picks, taste in product(options.flips, options.picks, options.tastes):
+            if not known.has(taste=taste, picks=picks, flips=flips, seed=seed):
+                place = folder / f"{taste}-{picks}-{flips}-{seed}"
+                yield learned(server, place, pairs, taste, picks, flips, seed, settings)
+        for taste in options.tastes:
+            if options.rounds and not known.has(taste=taste, round=options.rounds, seed=seed):
+                yield from rounds_in_a_row(server, folder, pairs, taste, seed, options.rounds)
+
+
+def learned(
+    server: PolicyServer,
+    folder: Path,
+    pairs: list[Pair],
+    taste: str,
+    picks: int,
+    flips: float,
+    seed: int,
+    settings: dict[str, str],
+) -> Cell:
+    rows, ties = judged(pairs, taste, picks, flips, seed)
+    lab = Lab(server, folder, seed)
     try:
-        with app.client() as admin:
-            begin = time.monotonic()
-            decided = simulate(admin, Plan(taste, picks, annotators=2, seed=seed))
-            picked = time.monotonic()
-            run_id = admin.post("/runs", {"kind": "round"})["run_id"]
-            run = list(admin.wait_for_run(run_id))[-1]
-            trained = time.monotonic()
-            if run["verdict"] != "promoted":
-                return {"verdict": run["verdict"], "reason": run["reason"], "win_rate": 0.0}
-            counted = count(admin, taste, run["policy_id"], fresh_prompts(admin), seed)
-            return counted | {
-                "verdict": run["verdict"], "decided": decided, "pick_s": picked - begin,
-                "round_s": trained - picked, "held_out": run["metrics"]["accuracy"],
-            }  # fmt: skip
+        lab.pick(rows)
+        begun = time.monotonic()
+        run = lab.run("dpo", settings | {"report_to": "none", "samples": 0})
+        train_s = time.monotonic() - begun
+        assert run.policy_id is not None
+        found = against_base(lab, run.policy_id, taste, seed)
+        cell = {"taste": taste, "picks": picks, "flips": flips, "seed": seed, "ties": ties}
+        return cell | found | {"train_s": train_s, "held_out": run.metrics["accuracy"]}
     finally:
-        app.stop()
+        lab.close()
 
 
-def fresh_prompts(admin: ApiClient) -> list[dict[str, Any]]:
-    """Prompts of the pool that no pick was made on."""
-    with admin.lines("/export/jsonl", where="source=all") as rows:
-        annotated = {json.loads(row)["prompt_id"] for row in rows if row}
-    pool = admin.get("/prompts", limit=100_000)["prompts"]
-    fresh = [prompt for prompt in pool if prompt["prompt_id"] not in annotated]
-    return Random(0).sample(fresh, PROMPTS)
+def rounds_in_a_row(
+    server: PolicyServer, folder: Path, pairs: list[Pair], taste: str, seed: int, rounds: int
+) -> Iterator[Cell]:
+    """Each round is the whole one: reward model, policy, gate."""
+    lab, low_high = Lab(server, folder / f"rounds-{taste}-{seed}", seed), own_range(pairs, taste)
+    unseen = iter(range(0, len(prompts()[1]), 3 * EACH_ROUND))
+    try:
+        champion = BASE_POLICY
+        for number, begin in zip(range(1, rounds + 1), unseen, strict=False):
+            asked = prompts()[1][begin : begin + 3 * EACH_ROUND]
+            drawn = lab.pairs(champion, asked, 100 * seed + number)
+            decisive = judged(drawn, taste, EACH_ROUND, 0.0, seed)[0]
+            lab.pick(decisive)
+            run = lab.run("round", {"dpo.report_to": "none", "rm.report_to": "none"})
+            if run.verdict == "promoted" and run.policy_id:
+                champion = run.policy_id
+            cell = {"taste": taste, "round": number, "seed": seed, "verdict": run.verdict}
+            found = against_base(lab, champion, taste, seed)
+            yield cell | found | {"range": low_high, "reason": run.reason}
+    finally:
+        lab.close()
 
 
-def count(
-    admin: ApiClient, taste: str, policy: str, prompts: list[dict[str, Any]], seed: int
-) -> dict[str, Any]:
-    won, tied, words = 0, 0, [0, 0]
-    for number, prompt in enumerate(prompts):
-        sides = [
-            answer(admin, who, prompt, 10_000 * (seed + 1) + number)
-            for who in (policy, "policy-000000")
-        ]
-        words = [words[i] + len(sides[i].split()) for i in (0, 1)]
-        verdict = choose(TASTES[taste], sides[0], sides[1], 0.0, Random(0))
-        won += verdict == "left"
-        tied += verdict == "tie"
-    rate = (won + tied / 2) / len(prompts)
-    low, high = wilson(rate, len(prompts))
-    mean_words = [total / len(prompts) for total in words]
-    lost = len(prompts) - won - tied
-    return {
-        "win_rate": rate,
-        "low": low,
-        "high": high,
-        "won": won,
-        "tied": tied,
-        "lost": lost,
-        "words": mean_words,
-    }
+def against_base(lab: Lab, policy_id: str, taste: str, seed: int) -> Cell:
+    test, _ = prompts()
+    answers = [lab.answers(who, test, 1000 + seed) for who in (policy_id, BASE_POLICY)]
+    return count(taste, *answers)
 
 
-def answer(admin: ApiClient, policy: str, prompt: dict[str, Any], seed: int) -> str:
-    sampled = admin.post(
-        f"/policies/{policy}/sample", {"messages": prompt["messages"], "seed": seed}
+# --- what it prints -------------------------------------------------------------------------------
+
+
+def line(cell: Cell) -> str:
+    picks = f"round {cell['round']}" if "round" in cell else f"{cell['picks']}"
+    flips = "" if "round" in cell else f"{cell['flips']:.0%}"
+    rate = f"{cell['win_rate']:.1%} ({cell['low']:.0%} to {cell['high']:.0%})"
+    score = f"{cell['won']}/{cell['tied']}/{cell['lost']}"
+    words = f"{cell['words']:.0f} ({cell['words_base']:.0f})"
+    seconds = f"{cell['train_s']:.0f} s" if "train_s" in cell else cell["verdict"]
+    return (
+        f"{cell['taste']:<9}{picks:>7}{flips:>8}{cell['seed']:>6}   {rate:<20}{score:<15}"
+        f"{words:<13}{cell['cut']:>4.0%}  {seconds}"
     )
-    return str(sampled["completions"][0]["text"])
 
 
-def line(taste: str, f: dict[str, Any]) -> str:
-    if f["verdict"] != "promoted":
-        return f"{taste:<10} {f['reason']}"
-    score, interval = f"{f['won']}/{f['tied']}/{f['lost']}", f"{f['low']:.0%} to {f['high']:.0%}"
-    lengths = f"{f['words'][0]:.0f} / {f['words'][1]:.0f}"
-    rate = f"{f['win_rate']:>9.0%}  {interval:<16}{score:<15}{lengths:<12}"
-    return f"{taste:<10}{rate}{f['round_s']:>5.0f}s"
+def report(known: Known, tastes: list[str]) -> None:
+    """Means over tastes and seeds, and whether they are what the README says."""
+    cells = [cell for cell in known.cells() if cell["taste"] in tastes]
+    claims, means = {}, {}
+    for picks, flips in sorted({(c["picks"], c["flips"]) for c in cells if "picks" in c}):
+        own = [c["win_rate"] for c in cells if (c.get("picks"), c.get("flips")) == (picks, flips)]
+        means[f"{picks} picks, {flips:.0%} flipped"] = fmean(own)
+        print(f"{picks:>5} picks, {flips:>3.0%} flipped: {fmean(own):.1%} over {len(own)} trials")
+        if goal := GOALS.get((picks, flips)):
+            claims[f"{picks} picks with {flips:.0%} flipped give {goal:.0%}"] = fmean(own) >= goal
+    falls = list(falls_of(cells))
+    if falls:
+        print(f"largest fall from round to round: {max(falls):.1%} over {len(falls)} steps")
+        claims["no round falls by more than 3 points"] = max(falls) <= LARGEST_FALL
+        inside = [c["range"][0] <= c["words"] <= c["range"][1] for c in cells if "round" in c]
+        print(f"mean length inside the taste's own range: {sum(inside)} of {len(inside)} rounds")
+        claims["the mean length stays in the taste's own range"] = all(inside)
+    write("learns", {"means": means, "cells": cells, "claims": claims})
+    hold(claims)
+
+
+def falls_of(cells: list[Cell]) -> Iterator[float]:
+    """Win rate of a round minus that of the next one."""
+    by_series: dict[tuple[str, int], dict[int, float]] = {}
+    for cell in cells:
+        if "round" in cell:
+            series = by_series.setdefault((cell["taste"], cell["seed"]), {})
+            series[cell["round"]] = cell["win_rate"]
+    for rates in by_series.values():
+        yield from (rates[n] - rates[n + 1] for n in rates if n + 1 in rates)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Make cpu.txt, cuda.txt and dev.txt: every package with its version, nothing else.
+"""Make cpu.txt, cuda.txt, dev.txt and ray.txt: every package with its version, nothing else.
 
-`make lock` runs this. pip resolves each input file (cpu.in, cuda.in, dev.in) as a dry run: it
-reads metadata and installs nothing, so the CUDA lock can be made on a machine without a GPU.
+`make lock` runs this. pip resolves each input file (the same names with .in) as a dry run: it reads
+metadata and installs nothing, so the CUDA lock can be made on a machine without a GPU.
 The locks are installed with `--no-deps`; therefore a package can be left out of one on purpose,
 see LEFT_OUT.
 
@@ -25,6 +25,7 @@ TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 FALLBACK = {"cpu": ["--extra-index-url", TORCH_CPU_INDEX], "cuda": []}
 
 Pins = dict[str, str]  # canonical name -> version
+ON_TOP = ("dev", "ray")  # installed beside the lock of either device, so they must fit both
 
 # Packages that pip finds necessary and that must not be installed.
 LEFT_OUT = {
@@ -61,14 +62,11 @@ def main() -> None:
         )
     try:
         locks = {device: resolve_device(device) for device in ("cpu", "cuda")}
-        dev = {device: resolve_dev(pins) for device, pins in locks.items()}
+        locks |= {name: resolve_on_top(name, locks["cpu"], locks["cuda"]) for name in ON_TOP}
     except LockFailed as error:
         sys.exit(str(error))
-    if dev["cpu"] != dev["cuda"]:
-        sys.exit(f"dev.txt would not fit both: {sorted(dev['cpu'].items() ^ dev['cuda'].items())}")
-    for device, pins in locks.items():
-        write(device, pins)
-    write("dev", dev["cpu"])
+    for name, pins in locks.items():
+        write(name, pins)
     report_differences(locks["cpu"], locks["cuda"])
 
 
@@ -83,14 +81,22 @@ def resolve_device(device: str) -> Pins:
     return pins
 
 
-def resolve_dev(base: Pins) -> Pins:
-    """What dev.in needs beyond the base lock; shared packages keep the version they have there."""
-    print("resolving dev.in", flush=True)
+def resolve_on_top(name: str, cpu: Pins, cuda: Pins) -> Pins:
+    """What name.in needs beyond the lock of a device, which must be the same for both."""
+    print(f"resolving {name}.in", flush=True)
+    pins = beyond(name, cpu)
+    if different := pins.items() ^ beyond(name, cuda).items():
+        raise LockFailed(f"{name}.txt would not fit both: {sorted(different)}")
+    return pins
+
+
+def beyond(name: str, base: Pins) -> Pins:
+    """Shared packages keep the version that they have in the base lock."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as constraints:
-        constraints.write("\n".join(f"{name}=={version}" for name, version in base.items()))
+        constraints.write("\n".join(f"{package}=={version}" for package, version in base.items()))
         constraints.flush()
-        pins = resolve("-r", str(HERE / "dev.in"), "-c", constraints.name)
-    return {name: version for name, version in pins.items() if name not in base}
+        pins = resolve("-r", str(HERE / f"{name}.in"), "-c", constraints.name)
+    return {package: version for package, version in pins.items() if package not in base}
 
 
 def resolve(*what: str, fallback: Sequence[str] = ()) -> Pins:
@@ -128,7 +134,7 @@ def write(name: str, pins: Pins) -> None:
         for pin, reason in ADDED_ALONE.get(name, {}).items()
     ]
     entries = [f"{package}=={version}" for package, version in pins.items()]
-    if name != "dev":
+    if name not in ON_TOP:
         entries += [f"{pin} ; {marker}" for pin, marker in NEWER_PYTHON.items()]
     path = HERE / f"{name}.txt"
     path.write_text("\n".join([*lines, "", *sorted(entries)]) + "\n")

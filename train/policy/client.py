@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 
 from store.rows import Completion, Message, PrefloopError
+from train.policy.traffic import Traffic
 
 COMPLETIONS = "/v1/chat/completions"
 FINISHED = ("stop", "length")  # anything else is an answer that was cut off
@@ -64,6 +65,7 @@ class PolicyClient:
 
     def __init__(self, http: httpx.Client) -> None:
         self._http = http
+        self.traffic = Traffic(_rests)  # of requests for answers
 
     @classmethod
     def over_socket(cls, socket: Path) -> PolicyClient:
@@ -128,10 +130,8 @@ class PolicyClient:
         Raises GenerationFailed unless each is whole and its log-probabilities are finite,
         PromptRefused when this prompt cannot be answered at all.
         """
-        body = _request(policy_id, messages, n, seed, sampling)
-        with _readable():
-            answer = self._ask("POST", COMPLETIONS, body)
-            return _sampled(answer, policy_id, n, seed, sampling)
+        with self.traffic.passing():
+            return self._sample(policy_id, messages, n, seed, sampling)
 
     def stream(
         self, policy_id: str, messages: Sequence[Message], *, n: int, seed: int, sampling: Sampling
@@ -144,7 +144,8 @@ class PolicyClient:
         choices = [_empty_choice(index) for index in range(n)]
         whole: dict[str, Any] = {"choices": choices}
         try:
-            with self._http.stream("POST", COMPLETIONS, json=body) as answer, _readable():
+            request = self._http.stream("POST", COMPLETIONS, json=body)
+            with self.traffic.passing(), request as answer, _readable():
                 if answer.status_code != 200:
                     answer.read()
                     raise _refusal(answer)
@@ -159,10 +160,59 @@ class PolicyClient:
         except httpx.HTTPError as error:
             raise _silence(error) from error
 
+    def score(
+        self, policy_id: str, prompt_ids: Sequence[int], answer_ids: Sequence[int]
+    ) -> list[float]:
+        """Log-probability of each token of an answer, before temperature, as `sample` counts them.
+
+        Raises GenerationFailed, and PromptRefused when vLLM has no room for one token more.
+        """
+        body = {
+            "model": policy_id,
+            "prompt": [*prompt_ids, *answer_ids],
+            "max_tokens": 1,  # the least that can be asked for
+            "temperature": 0,
+            "prompt_logprobs": 0,  # of the given tokens, and of no others
+        }
+        with self.traffic.passing(), _readable():
+            answer = self._ask("POST", "/v1/completions", body)
+            listed = answer["choices"][0]["prompt_logprobs"][len(prompt_ids) :]
+            found = [
+                float(places[str(token)]["logprob"])
+                for token, places in zip(answer_ids, listed, strict=True)
+            ]
+        if not all(map(math.isfinite, found)):
+            raise GenerationFailed("An answer's log-probabilities are not finite.")
+        return found
+
     def probe(self, policy_id: str) -> None:
         """One token with its log-probability: the engine computes. Raises GenerationFailed."""
-        one = Sampling(temperature=0.0, max_tokens=1)
-        self.sample(policy_id, [{"role": "user", "content": "Hello"}], n=1, seed=0, sampling=one)
+        self.greedy(policy_id, 1)
+
+    def greedy(self, policy_id: str, tokens: int) -> Completion:
+        """What this policy always begins its answer to a fixed prompt with; also while it rests."""
+        most = Sampling(temperature=0.0, max_tokens=tokens)
+        hello: list[Message] = [{"role": "user", "content": "Hello"}]
+        return self._sample(policy_id, hello, 1, 0, most).completions[0]
+
+    def sleep(self) -> None:
+        """Weights to the memory of the host; the cache is dropped. Raises GenerationFailed."""
+        self._ask("POST", "/sleep?level=1&mode=wait")
+
+    def wake_up(self) -> None:
+        self._ask("POST", "/wake_up")
+
+    def is_sleeping(self) -> bool:
+        with _readable():
+            return bool(self._ask("GET", "/is_sleeping")["is_sleeping"])
+
+    def _sample(
+        self, policy_id: str, messages: Sequence[Message], n: int, seed: int, sampling: Sampling
+    ) -> Sampled:
+        with _readable():
+            body = _request(policy_id, messages, n, seed, sampling)
+            answer = self._ask("POST", COMPLETIONS, body)
+            return _sampled(answer, policy_id, n, seed, sampling)
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         try:
@@ -182,6 +232,10 @@ def _readable() -> Iterator[None]:
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise GenerationFailed(f"The policy server's answer cannot be read ({reason}).") from error
+
+
+def _rests() -> GenerationFailed:
+    return GenerationFailed("The policy server rests while a run trains; it comes back by itself.")
 
 
 def _silence(error: httpx.HTTPError) -> GenerationFailed:
