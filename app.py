@@ -23,7 +23,8 @@ import typer
 from annotate.accounts import Accounts
 from annotate.api_client import ApiClient
 from annotate.app_file import ADMIN, announced, running_app
-from annotate.commands import ConfigOption, DataDirOption, add_commands
+from annotate.command_options import ConfigOption, DataDirOption
+from annotate.commands import add_commands
 from annotate.desk import Desk, DeskConfig
 from annotate.research import Research
 from annotate.sampler import Sampler, SamplerConfig
@@ -33,14 +34,16 @@ from store.configuration import Values, load
 from store.database import Store
 from store.prompts import NewPrompt
 from store.rows import Message, PrefloopError
+from train import sharing
 from train.base_model import resolve
 from train.gate import GateConfig
-from train.loop import LoopConfig, TrainLoop
+from train.loop import TrainLoop
 from train.policy.registry import PolicyRegistry
 from train.policy.server import PolicyConfig, PolicyServer, ServerDown
 from train.runs import TrainConfig, Trainer
 from train.starter.grammar import starter_prompts
 from train.trial import Trial
+from train.triggers import LoopConfig
 
 VERSION = "0.1.0"
 cli = typer.Typer(
@@ -102,10 +105,13 @@ class RunningApp:
 @contextmanager
 def running(config: Config, *, policy: bool, automatic: bool) -> Iterator[RunningApp]:
     """The whole app. `policy`: with vLLM. `automatic`: rounds start by themselves."""
+    sharing.check(config.train, config.policy)
     with ExitStack() as owned:
         store = owned.enter_context(Store.open(config.data_dir))
         base = resolve(config.policy.model)
-        server = PolicyServer(config.policy, base, config.data_dir / "logs" / "policy-server.log")
+        log_path = config.data_dir / "logs" / "policy-server.log"
+        can_sleep = config.train.gpu_sharing == "sleep"
+        server = PolicyServer(config.policy, base, log_path, can_sleep)
         owned.callback(server.stop)
         if policy:
             server.start()
@@ -118,8 +124,8 @@ def running(config: Config, *, policy: bool, automatic: bool) -> Iterator[Runnin
         seed_prompts(store)
         sampler = Sampler(store, server.client, config.sampler, config.desk.overlap)
         owned.callback(sampler.stop)
-        trainer = Trainer(store, base, config.train, config.policy)
-        when = config.loop if automatic else replace(config.loop, every_picks=0, every_minutes=0)
+        trainer = Trainer(store, server, config.train, sampler.stock_up)
+        when = config.loop if automatic else config.loop.by_hand()
         trial = Trial(store, registry, config.gate, sampler.sampling, config.loop.probes)
         loop = TrainLoop(store, registry, trainer, trial, when, sampler.wake)
         owned.callback(loop.stop)

@@ -23,7 +23,6 @@ from annotate.api_json import (
     JudgmentIn,
     NextIn,
     PairKind,
-    RunIn,
     SampleIn,
     iso,
     judgment_of,
@@ -31,13 +30,13 @@ from annotate.api_json import (
     overview_json,
     pair_json,
     policy_json,
-    run_json,
 )
 from annotate.api_pools import add_pool_routes
+from annotate.api_runs import add_run_routes
 from annotate.desk import Desk
 from annotate.progress import Kept
 from annotate.research import Research
-from store import judgments, pairs, prompts, runs, users
+from store import judgments, pairs, prompts, users
 from store.rows import NotFound, User
 from train.policy.client import Sampling
 
@@ -53,7 +52,7 @@ def api_router(desk: Desk, research: Research, accounts: Accounts, version: str)
     _annotator_routes(api, desk, research, needs)
     add_desk_routes(api, desk, needs)
     _policy_routes(api, research, needs)
-    _run_routes(api, research, needs)
+    add_run_routes(api, research.room, needs)
     add_data_routes(api, research.store, needs)
     add_account_routes(api, accounts, needs)
     add_pool_routes(api, desk, needs)
@@ -112,7 +111,9 @@ def _annotator_routes(api: APIRouter, desk: Desk, research: Research, needs: Gua
     def stats(user: User = annotator) -> dict[str, Any]:
         """Own numbers for everybody; those of the whole loop for researchers."""
         own = {"own": asdict(desk.progress.own(user.user_id))}
-        return own | (overview_json(research) if user.may("researcher") else {})
+        if not user.may("researcher"):
+            return own
+        return own | overview_json(research) | {"buffer": asdict(desk.sampler.buffer())}
 
 
 def _policy_routes(api: APIRouter, research: Research, needs: Guard) -> None:
@@ -154,31 +155,6 @@ def _policy_routes(api: APIRouter, research: Research, needs: Guard) -> None:
     def retire(policy_id: str, user: User = researcher) -> dict[str, Any]:
         research.retire(policy_id, user.user_id)
         return policy_json(research.policy(policy_id))
-
-
-def _run_routes(api: APIRouter, research: Research, needs: Guard) -> None:
-    researcher = Depends(needs("researcher"))
-
-    @api.post("/runs", status_code=202)
-    def start(body: RunIn, user: User = researcher) -> dict[str, Any]:
-        return {"run_id": research.start_run(body.kind, user.user_id, body.set)}
-
-    @api.get("/runs")
-    def everyone(user: User = researcher) -> dict[str, Any]:
-        return {"runs": [run_json(run) for run in runs.newest(research.store)]}
-
-    @api.get("/runs/{run_id}")
-    def one(run_id: str, user: User = researcher) -> dict[str, Any]:
-        return run_json(runs.get(research.store, run_id))
-
-    @api.get("/runs/{run_id}/progress")
-    def progress(run_id: str, user: User = researcher) -> dict[str, Any]:
-        return {"progress": research.progress(run_id)}
-
-    @api.post("/runs/{run_id}/cancel", status_code=202)
-    def cancel(run_id: str, user: User = researcher) -> dict[str, Any]:
-        research.cancel_run(run_id, user.user_id)
-        return {"run_id": run_id}
 
 
 def _open_routes(router: APIRouter, desk: Desk, research: Research, version: str) -> None:

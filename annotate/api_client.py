@@ -72,11 +72,11 @@ class ApiClient:
             yield _lines(answer.iter_bytes())
 
     def wait_for_run(self, run_id: str, poll_s: float = 0.5) -> Iterator[dict[str, Any]]:
-        """The run's state at each look, the final one last."""
+        """The run's state at each look, last the one in which it rests."""
         while True:
             run = self.get(f"/runs/{run_id}")
             yield run
-            if run["status"] in ("done", "failed", "cancelled"):
+            if run["status"] in ("done", "failed", "cancelled", "paused"):
                 return
             time.sleep(poll_s)
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from annotate.accounts import WrongPassword
 from annotate.conversations import TurnFailed, TurnRefused
-from annotate.research import Research
 from store import pairs
 from store.ids import is_uuid
 from store.judgments import NewJudgment
@@ -22,8 +21,12 @@ from store.rows import (
     Policy,
     PrefloopError,
     Run,
+    RunKind,
     Verdict,
 )
+
+if TYPE_CHECKING:  # it makes JSON too
+    from annotate.research import Research
 
 CODES: dict[type[PrefloopError], str] = {
     NotFound: "not_found",
@@ -60,9 +63,15 @@ class NextIn(Body):
     kinds: list[PairKind] = Field(default=["pair"], min_length=1)
 
 
-class RunIn(Body):
-    kind: Literal["rm", "dpo", "round"]
+class PlanIn(Body):
+    kind: RunKind
     set: dict[str, str | int | float | bool] = {}
+
+
+class RunIn(Body):
+    kind: RunKind | None = None  # None: that of the run which is repeated
+    set: dict[str, str | int | float | bool] = {}
+    repeat_of: Annotated[str | None, Field(max_length=64)] = None
 
 
 class SampleIn(Body):
@@ -91,6 +100,8 @@ def overview_json(research: Research) -> dict[str, Any]:
         "imported": seen.statistics["imported"],
         "agreement": seen.agreement,
         "ready_pairs": pairs.ready(research.store),
+        "queue": [run.run_id for run in research.loop.waiting()],
+        "triggers": [asdict(trigger) for trigger in research.loop.outlook()],
     }
 
 

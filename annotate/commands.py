@@ -1,129 +1,41 @@
-"""The commands that go through the app's HTTP API: train, policies, import, export, and so on."""
+"""The commands that go through the app's HTTP API: policies, import, export, users, and so on.
+
+Those of training runs are in run_commands.py.
+"""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Literal
 
 import typer
 
 from annotate.api_client import ApiClient
+from annotate.command_options import ConfigOption, Connect, DataDirOption, show
 from annotate.export_file import write_export
+from annotate.run_commands import add_run_commands
 from annotate.simulate import Plan
 from annotate.simulate import simulate as run_simulation
 from annotate.tastes import TASTES
 from store import importing
-from store.rows import Invalid, PrefloopError, Role, RunKind
+from store.rows import Role
 
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="Configuration file; default prefloop.toml.")
-]
-DataDirOption = Annotated[
-    Path | None, typer.Option("--data-dir", help="Where the picks live; default data.")
-]
 FormatOption = Annotated[
     str | None, typer.Option("--format", help="Only when the file's content does not tell.")
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Read and check, store nothing.")]
 
 
-class Connect(Protocol):
-    def __call__(
-        self, config_file: Path | None, data_dir: Path | None, *, policy: bool = False
-    ) -> AbstractContextManager[ApiClient]: ...
-
-
 def add_commands(cli: typer.Typer, connect: Connect) -> None:
-    _add_train(cli, connect)
+    add_run_commands(cli, connect)
     _add_policies(cli, connect)
     _add_import(cli, connect)
     _add_export(cli, connect)
     _add_simulate(cli, connect)
     _add_users(cli, connect)
     _add_backup(cli, connect)
-
-
-def _add_train(cli: typer.Typer, connect: Connect) -> None:
-    @cli.command()
-    def train(
-        kind: Annotated[
-            RunKind, typer.Argument(help="A reward model, a DPO policy, or both with the gate.")
-        ],
-        wait: Annotated[bool, typer.Option("--wait", help="Stay until it has ended.")] = False,
-        set_: Annotated[
-            list[str] | None, typer.Option("--set", help="key=value, repeatable.")
-        ] = None,
-        config: ConfigOption = None,
-        data_dir: DataDirOption = None,
-    ) -> None:
-        """Train on the picks: a reward model, a DPO policy, or a whole round with its gate."""
-        with connect(config, data_dir, policy=kind == "round") as client:
-            run_id = client.post("/runs", {"kind": kind, "set": _settings(set_ or [])})["run_id"]
-            if wait or client.temporary:  # an app of our own would take the run along when it ends
-                _follow(client, run_id)
-            else:
-                print(f"{run_id} is queued. The research page, or --wait, shows how it goes.")
-
-
-def _settings(pairs: list[str]) -> dict[str, str]:
-    parsed = dict(pair.partition("=")[::2] for pair in pairs)
-    if broken := [pair for pair in pairs if "=" not in pair]:
-        raise Invalid(f"Cannot read --set {broken[0]!r}: write key=value.")
-    return parsed
-
-
-def _follow(client: ApiClient, run_id: str) -> None:
-    """A line whenever something changed, then the result. Raises PrefloopError when it failed."""
-    shown = ""
-    run: dict[str, Any] = {}
-    for run in client.wait_for_run(run_id):
-        lines = client.get(f"/runs/{run_id}/progress")["progress"]
-        line = _progress_line(run, lines[-1] if lines else {})
-        if line != shown:
-            _show(line)
-            shown = line
-    if sys.stderr.isatty():
-        print(file=sys.stderr)
-    if run["status"] != "done":
-        raise PrefloopError(f"{run_id} {run['status']}: {run['reason']}")
-    print(summary(run))
-
-
-def _progress_line(run: dict[str, Any], last: dict[str, Any]) -> str:
-    part = last.get("part", run["kind"])
-    step = f" {part} step {last['step']} of {last['max_steps']}" if "step" in last else ""
-    loss = f", loss {last['loss']:.3f}" if "loss" in last else ""
-    return f"{run['run_id']} {run['status']}{step}{loss}"
-
-
-def _show(line: str) -> None:
-    end = "\r" if sys.stderr.isatty() else "\n"
-    print(f"\x1b[2K{line}" if sys.stderr.isatty() else line, end=end, file=sys.stderr, flush=True)
-
-
-def summary(run: dict[str, Any]) -> str:
-    """What came out, in plain words."""
-    metrics = run["metrics"]
-    lines = [f"{run['run_id']} done." + (f" {run['reason']}" if run["reason"] else "")]
-    for name, part in (("reward model", metrics.get("reward_model")), (run["kind"], metrics)):
-        if part:
-            lines.append(
-                f"  {'dpo policy' if name in ('round', 'dpo') else 'reward model'}: {_rows(part)}"
-            )
-    return "\n".join(lines)
-
-
-def _rows(m: dict[str, Any]) -> str:
-    return (
-        f"{m['rows_train']} rows used, {m['rows_eval']} held out, {m['rows_too_long']} too long, "
-        f"{m['rows_identical']} identical, {m.get('rows_cut', 0)} cut short; "
-        f"held-out accuracy {m['accuracy']:.1%} "
-        f"(95 % interval {m['accuracy_low']:.1%} to {m['accuracy_high']:.1%})"
-    )
 
 
 def _add_policies(cli: typer.Typer, connect: Connect) -> None:
@@ -260,11 +172,11 @@ def _add_simulate(cli: typer.Typer, connect: Connect) -> None:
 
 
 def _every(total: int) -> Callable[[int], None]:
-    def show(done: int) -> None:
+    def tell(done: int) -> None:
         if done == total or done % max(1, total // 20) == 0:
-            _show(f"{done} of {total} picks")
+            show(f"{done} of {total} picks")
 
-    return show
+    return tell
 
 
 def one_time_link(url: str, path: str, temporary: bool) -> str:

@@ -91,6 +91,12 @@ class Conversations:
         if champion is None:
             raise GenerationFailed("No policy serves yet.")
         sampler = self.sampler
+        if sampler.client.traffic.resting:
+            raise TurnFailed(
+                "The model is learning from the picks and writes again when it is done. Nothing "
+                "was stored; send the message again later.",
+                "turn_learning",
+            )
         with closing(
             sampler.client.stream(
                 champion.policy_id, messages, n=2, seed=sampler.seed(2), sampling=sampler.sampling

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Generator, Sequence
 from contextlib import suppress
@@ -255,6 +256,8 @@ class Desk:
                 "starting",
                 "The policy server is starting. The first pair comes in about half a minute.",
             )
+        if self.server.state == "resting":
+            return _learning(self.server.back_in_s())
         if self.server.state == "down":
             return Waiting(
                 "down",
@@ -266,6 +269,21 @@ class Desk:
                 "no_prompts", "There are no prompts to sample from. A researcher can add some."
             )
         return Waiting("sampling", "New pairs are being sampled. The next one comes in a moment.")
+
+
+def _learning(back_in_s: float | None) -> Waiting:
+    """The policy server stands aside for a run."""
+    if back_in_s is None:
+        return Waiting(
+            "learning", "The model is learning from the picks. New pairs come when it is done."
+        )
+    minutes = math.ceil(back_in_s / 60)
+    about = "about a minute" if minutes <= 1 else f"about {minutes} minutes"
+    return Waiting(
+        "learning",
+        f"The model is learning from the picks. New pairs come in {about}.",
+        max(1, minutes),
+    )
 
 
 def _ids(allowed: Sequence[Pool]) -> list[str]:

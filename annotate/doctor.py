@@ -14,7 +14,7 @@ import httpx
 from store.database import Store
 from store.rows import PrefloopError
 from train.base_model import STARTER, cache_dir
-from train.policy.server import PolicyConfig, has_nvidia_driver, on_cuda
+from train.policy.vllm import PolicyConfig, has_nvidia_driver, on_cuda
 from train.starter.cache import is_built, starter_path
 
 WANTED = {

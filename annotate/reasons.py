@@ -10,6 +10,7 @@ import re
 from functools import partial
 
 from annotate.language import FALLBACK, translate
+from train.plan_words import MESSAGES
 
 SHARE = r"(\d+%)"
 PATTERNS = {
@@ -29,12 +30,32 @@ PATTERNS = {
     "candidate": r"(policy-\d+) is a candidate; promote it to let it serve\.",
     "cancelled_early": r"Cancelled before it started\.",
     "stopped": r"Stopped on request\.",
-    "app_ended": r"The app (?:ended|was stopped) while it ran\. Start the run again\.",
-    "few_picks": r"Training needs at least (\d+) picks with a better side; there are (\d+)\. "
-    r"Annotate some more\.",
-    "few_prompts": r"The picks come from too few prompts to hold some out "
-    r"\((\d+) rows to train on, (\d+) held out\)\. Annotate pairs of more prompts\.",
+    "app_ended": r"The app (?:ended|was stopped) while it ran\. Resume it, or start it again\.",
+    "app_ended_before": r"The app (?:ended|was stopped) while it ran\. Start the run again\.",
+    "paused": r"Paused on request\.",
+    "paused_after": r"Paused after step (\S+)\.",
+    "cancelled_paused": r"Cancelled while it was paused\.",
+    "end_lost": r"Its end could not be stored\. Resume it, or start it again\.",
+    "killed": r"The training process was killed by signal (\S+) \((\S+)\) before it finished; "
+    r"its log is (\S+)\.",
+    "exit_code": r"The training process ended with exit code (\S+) before it finished; "
+    r"its log is (\S+)\.",
+    "no_space": r"The disk of (\S+) has (\S+) MB free, and this run may need (\S+) MB\. "
+    r"Free some space, then start it again\.",
+    "disk_full": r"The disk is full\. Make room, then resume the run: it goes on from its last "
+    r"checkpoint\.",
+    "no_memory": r"The device ran out of memory\. Lower batch and raise accumulate, or lower "
+    r"max_length\.",
+    "not_finite": r"(\S+) is not finite at step (\S+); lower the learning rate",
+    "few_rows": r"Too few rows fit: (\S+) to train on, (\S+) held out, (\S+) longer than "
+    r"max_length\. Annotate more or raise max_length\.",
+    "data_changed": r"The frozen picks of (\S+) have changed, so it cannot be repeated\.",
     "server_down": r"The policy server is not up, so the new policy was not judged\.",
+}
+# Sentences of a plan have their own keys, `train.plan.KEY`, and names for their values.
+PLANS = {
+    key: re.sub(r"\\{(\w+)\\}", r"(?P<\1>\\S+)", re.escape(sentence))
+    for key, sentence in MESSAGES.items()
 }
 VERDICTS = ("Promoted: ", "Rejected: ")
 
@@ -48,7 +69,13 @@ def why(reason: str | None, lang: str) -> str:
         return told
     for name, pattern in PATTERNS.items():
         told = re.sub(pattern, partial(_sentence, lang, name), told)
+    for key, pattern in PLANS.items():
+        told = re.sub(pattern, partial(_planned, lang, key), told)
     return re.sub("(?<=[。：]) ", "", told)
+
+
+def _planned(lang: str, key: str, found: re.Match[str]) -> str:
+    return translate(lang, f"train.plan.{key}", **found.groupdict())
 
 
 def _sentence(lang: str, name: str, found: re.Match[str]) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 
+from annotate.training_room import TrainingRoom
 from annotate.views import Overview
 from store import policies, prompts, runs, statistics
 from store.database import Store
@@ -12,12 +12,12 @@ from store.rows import Completion, Message, Policy
 from train.loop import TrainLoop
 from train.policy.client import Sampling
 from train.policy.registry import PolicyRegistry
-from train.run_folder import RunFolder
 
 
 class Research:
     def __init__(self, store: Store, registry: PolicyRegistry, loop: TrainLoop) -> None:
         self.store, self.registry, self.loop = store, registry, loop
+        self.room = TrainingRoom(store, loop)
 
     def overview(self) -> Overview:
         picks = statistics.picks(self.store)
@@ -38,20 +38,6 @@ class Research:
             policies=policies.everyone(self.store),
             statistics=asdict(picks),
         )
-
-    def progress(self, run_id: str) -> list[dict[str, Any]]:
-        """Progress lines; of a round those of its parts, each with its `part`. Raises NotFound."""
-        run = runs.get(self.store, run_id)
-        if run.kind != "round":
-            return self._lines(run.run_id)
-        parts = runs.children(self.store, run_id)
-        return [line | {"part": part.kind} for part in parts for line in self._lines(part.run_id)]
-
-    def start_run(self, kind: str, user_id: str, settings: dict[str, Any] | None = None) -> str:
-        return self.loop.request(kind, user_id, settings)  # type: ignore[arg-type]  # checked there
-
-    def cancel_run(self, run_id: str, user_id: str) -> None:
-        self.loop.cancel(run_id)
 
     def promote(self, policy_id: str, user_id: str) -> None:
         self.registry.promote(policy_id, "Promoted by hand.", user_id)
@@ -79,6 +65,3 @@ class Research:
         return self.registry.server.client.sample(
             policy_id, messages, n=n, seed=seed, sampling=sampling
         ).completions
-
-    def _lines(self, run_id: str) -> list[dict[str, Any]]:
-        return RunFolder(self.store.data_dir / "runs" / run_id).progress()

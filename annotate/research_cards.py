@@ -26,7 +26,7 @@ from store.rows import Run, User
 Lines = Sequence[dict[str, Any]]
 
 LIVE = ("queued", "running")
-SERVER = {"up": "good", "starting": "warn", "down": "bad"}
+SERVER = {"up": "good", "starting": "warn", "resting": "warn", "down": "bad"}
 HERE = ' aria-current="page"'
 STEPS_OF_A_ROUND = ("rm", "dpo")
 

@@ -58,7 +58,7 @@ class Sight:
 def look_at(research: Research) -> Sight:
     overview = research.overview()
     run = cards.shown_run(overview)
-    lines = research.progress(run.run_id) if run else []
+    lines = research.room.progress(run.run_id)["progress"] if run else []
     return Sight(overview, lines, earlier_champion(research))
 
 
@@ -150,7 +150,7 @@ def _wire_runs(parts: Parts, research: Research, researcher: Researcher, view: V
     def on_train(seen: Seen, request: gr.Request) -> Update:
         reader = researcher(request)
         with shown_to_user(reader.lang):
-            run_id = research.start_run("round", reader.user.user_id)
+            run_id = research.room.start("round", reader.user.user_id)
             _tell("run_asked", reader, run=run_id)
             return view(reader, seen)
 
@@ -159,7 +159,7 @@ def _wire_runs(parts: Parts, research: Research, researcher: Researcher, view: V
         with shown_to_user(reader.lang):
             if run_id is None:
                 raise Invalid("No run is at work.", "no_run")
-            research.cancel_run(run_id, reader.user.user_id)
+            research.room.cancel(run_id)
             _tell("run_cancelled", reader, run=run_id)
             return view(reader, seen)
 

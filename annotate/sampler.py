@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from annotate.supply import SIDES, Overlap, Seat, is_worth_showing, targets
-from store import pairs, policies, pools, prompts
+from annotate.supply import SIDES, Buffer, Overlap, Seat, buffer, is_worth_showing, targets
+from store import pairs, policies, pools, prompts, statistics
 from store.database import Store
 from store.pools import Pool
 from store.prompts import Prompt
@@ -31,6 +31,7 @@ MISSES = 3  # tries in a row without a pair, after which a prompt waits until th
 @dataclass(frozen=True)
 class SamplerConfig:
     ready: int = 4  # pairs kept ready for each active annotator; a person takes about 20 s for one
+    stock: int = 24  # the same, made before vLLM stands aside for a run
     active_s: int = 300  # an annotator who asked for a pair this recently is active
     parallel: int = 16  # requests to vLLM at the same time; each takes two places of its batch
     lease_s: int = 600  # a pair shown but not judged returns to the pool
@@ -41,6 +42,8 @@ class SamplerConfig:
     def __post_init__(self) -> None:
         if self.ready < 0:
             raise Invalid("sampler.ready must be at least 0; 0 samples only while somebody waits.")
+        if self.stock < 0:
+            raise Invalid("sampler.stock must be at least 0; what is below ready has no effect.")
         for key in ("active_s", "parallel", "lease_s", "max_tokens"):
             if getattr(self, key) < 1:
                 raise Invalid(f"sampler.{key} must be at least 1, not {getattr(self, key)}.")
@@ -80,6 +83,7 @@ class Sampler:
         self._refused: set[str] = set()  # ids of prompts that vLLM cannot answer
         self._misses: Counter[tuple[str, str]] = Counter()  # pool, prompt: tries without a pair
         self._problem: str | None = None  # said in the log, so that it stands there once
+        self._stocking = False
 
     def start(self) -> None:
         self._thread.start()
@@ -103,6 +107,30 @@ class Sampler:
 
     def wake(self) -> None:
         self._wake.set()
+
+    def stock_up(self, timeout_s: float) -> bool:
+        """Make pairs for a while without vLLM; whether they are there when this returns."""
+        if not self._thread.is_alive():
+            return True  # a command without annotators
+        deadline = time.monotonic() + timeout_s
+        self._stocking = True
+        try:
+            while time.monotonic() < deadline and not self._stopping.is_set():
+                self._wake.set()
+                # A pool without prompts always lacks one.
+                if not self._missing(pools.everyone(self.store)).keys() - self.out_of_prompts:
+                    return True
+                self._stopping.wait(0.2)
+            return False
+        finally:
+            self._stocking = False
+
+    def buffer(self) -> Buffer:
+        """What annotators have while vLLM is away."""
+        ready = sum(pairs.ready_by_pool(self.store).values())
+        annotators = len(self._at_work())
+        seconds = statistics.picks(self.store).median_seconds
+        return buffer(ready, annotators, seconds, self.overlap.screens(annotators))
 
     def seed(self, n: int) -> int:
         """Of a request for n completions, which uses n seeds from this one on."""
@@ -130,6 +158,8 @@ class Sampler:
 
     def _refill(self) -> int:
         """Sample one round of missing pairs; returns how many were stored."""
+        if self.client.traffic.resting:
+            return 0
         champion = policies.champion(self.store)
         known = pools.everyone(self.store)
         missing = self._missing(known)
@@ -152,13 +182,18 @@ class Sampler:
     def _seats(self, known: Sequence[Pool]) -> list[Seat]:
         """Of the active annotators; one that takes every pool when nobody is there, so that the
         first click finds a pair."""
-        oldest = time.monotonic() - self.config.active_s
+        ready = self.config.ready
+        if self._stocking:
+            ready = max(ready, self.config.stock)
         seats = [
-            Seat(pools.for_user(known, seen.user), max(self.config.ready, int(seen.waiting)))
-            for seen in list(self._seen.values())
-            if seen.at > oldest
+            Seat(pools.for_user(known, seen.user), max(ready, int(seen.waiting)))
+            for seen in self._at_work()
         ]
-        return seats or [Seat([pool for pool in known if pool.active], self.config.ready)]
+        return seats or [Seat([pool for pool in known if pool.active], ready)]
+
+    def _at_work(self) -> list[_Seen]:
+        oldest = time.monotonic() - self.config.active_s
+        return [seen for seen in list(self._seen.values()) if seen.at > oldest]
 
     def _tasks(
         self, policy_id: str, short: Sequence[Pool], missing: dict[str, int]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from store.pools import Pool
 from store.rows import Completion, Mode
 
+USUAL_S = 20.0  # for one pair, until a median is known
 SIDES: dict[Mode, int] = {"pair": 2, "best_worst": 4}  # a conversation is sampled turn by turn
 
 
@@ -78,6 +79,22 @@ def targets(
         )
         for pool_id in wanted
     }
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Pairs that are ready, and how long annotators can work with them alone."""
+
+    pairs: int
+    minutes: float | None  # None while nobody annotates
+
+
+def buffer(pairs: int, annotators: int, seconds_per_pick: float | None, screens: float) -> Buffer:
+    """`annotators`: at work now; `screens`: that one pair fills on average."""
+    if not annotators:
+        return Buffer(pairs, None)
+    each = seconds_per_pick or USUAL_S
+    return Buffer(pairs, round(pairs * screens * each / annotators / 60, 1))
 
 
 def is_sampled(pool: Pool) -> bool:

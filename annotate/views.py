@@ -21,7 +21,7 @@ from store.rows import Kind, Message, Policy, Run
 from train.policy.server import State
 
 EXCERPT_CHARS = 240
-WaitingCode = Literal["starting", "down", "no_prompts", "sampling", "no_pool"]
+WaitingCode = Literal["starting", "down", "learning", "no_prompts", "sampling", "no_pool"]
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,7 @@ class Waiting:
 
     code: WaitingCode
     message: str
+    minutes: int | None = None  # until there are pairs again, with `learning`, where that can be said
 
 
 @dataclass(frozen=True)

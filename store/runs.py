@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any
 
 from store.database import Store, Tx
@@ -10,6 +11,21 @@ from store.ids import numbered, uuid7
 from store.rows import NotFound, Run, RunKind, RunStatus, utc_now
 
 FINAL: tuple[RunStatus, ...] = ("done", "failed", "cancelled")
+NEWEST = "select * from run_now order by seq desc limit $limit"
+CHILDREN = "select * from run_now where parent_run_id = $id order by seq"
+UNFINISHED = "select * from run_now where status in ('queued', 'running') order by seq"
+# A run that waits again after a pause stands behind those that waited before it.
+TOP = """
+select * from run_now where parent_run_id is null and status in ('running', 'queued', 'paused')
+order by status <> 'running', changed, seq
+"""
+REWARD_MODEL = """
+select * from run_now where kind = 'rm' and status = 'done' order by seq desc limit 1
+"""
+LAST_ROUND = """
+select created from run
+where kind = 'round' and json_extract(config, '$.repeat_of') is null order by seq desc limit 1
+"""
 
 
 def add(
@@ -91,20 +107,45 @@ def get(store: Store, run_id: str) -> Run:
 
 
 def newest(store: Store, limit: int = 50) -> list[Run]:
-    sql = "select * from run_now order by seq desc limit $limit"
-    return [_run(row) for row in store.read(sql, {"limit": limit})]
+    return [_run(row) for row in store.read(NEWEST, {"limit": limit})]
 
 
 def children(store: Store, run_id: str) -> list[Run]:
     """The parts of a round, oldest first."""
-    sql = "select * from run_now where parent_run_id = $id order by seq"
-    return [_run(row) for row in store.read(sql, {"id": run_id})]
+    return [_run(row) for row in store.read(CHILDREN, {"id": run_id})]
 
 
 def unfinished(store: Store) -> list[Run]:
     """Queued and running, oldest first."""
-    sql = "select * from run_now where status in ('queued', 'running') order by seq"
-    return [_run(row) for row in store.read(sql)]
+    return [_run(row) for row in store.read(UNFINISHED)]
+
+
+def open_now(store: Store) -> list[Run]:
+    """Running, waiting and paused runs that are no part of another: in the order of the queue."""
+    return [_run(row) for row in store.read(TOP)]
+
+
+def last_round(store: Store) -> datetime | None:
+    """When the newest round on new picks was asked for, in UTC; a repeated one has none."""
+    row = store.read_one(LAST_ROUND)
+    return row["created"] if row else None
+
+
+def newest_reward_model(store: Store) -> Run | None:
+    row = store.read_one(REWARD_MODEL)
+    return _run(row) if row else None
+
+
+def share_snapshot(store: Store, source: str, target: str) -> None:
+    """Record that a repeated run trains on the frozen data of another run."""
+
+    def work(tx: Tx) -> None:
+        rows = tx.all("select * from snapshot where run_id = $id order by seq", {"id": source})
+        for row in rows[-1:]:
+            ids = {"snapshot_id": uuid7(), "seq": tx.next_seq(), "run_id": target}
+            tx.insert("snapshot", row | ids | {"created": utc_now()})
+
+    store.write(work)
 
 
 def _run(row: dict[str, Any]) -> Run:

@@ -109,7 +109,10 @@ def _midnight(utc_offset_min: int, now: datetime | None) -> datetime:
 PICKS = """
 select count(*) filter (source <> 'import') as picks,
     count(*) filter (
-        source <> 'import' and seq > coalesce((select max(seq) from run where kind = 'round'), 0)
+        source <> 'import' and seq > coalesce((
+            select max(seq) from run
+            where kind = 'round' and json_extract(config, '$.repeat_of') is null
+        ), 0)
     ) as picks_since_round,
     count(*) filter (source = 'import') as imported,
     count(distinct user_id) filter (source <> 'import') as annotators,

@@ -61,8 +61,13 @@ def page(site: Site, user: User) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="session")
 def served_app(starter_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedApp]:
-    """One app with vLLM for all slow tests that do not break it; rounds start only on demand."""
-    served = start_app(tmp_path_factory.mktemp("served") / "data", PREFLOOP_LOOP__EVERY_PICKS="0")
+    """One app with vLLM for all slow tests that do not break it; rounds start only on demand, and
+    vLLM is stopped for them."""
+    served = start_app(
+        tmp_path_factory.mktemp("served") / "data",
+        PREFLOOP_LOOP__EVERY_PICKS="0",
+        PREFLOOP_TRAIN__GPU_SHARING="stop",
+    )
     yield served
     served.stop()
 

@@ -19,6 +19,9 @@ SOON_S = 10.0
 Start = Callable[..., ChildProcess]
 # A shell that leaves a grandchild behind, tells both ids and waits.
 FAMILY = "sleep 300 & echo $$ $! > {ids}; wait"
+# The same with a grandchild in a session of its own, as torch's launcher starts its workers.
+SESSION = FAMILY.replace("sleep", "setsid sleep")
+families = pytest.mark.parametrize("family_of", [FAMILY, SESSION], ids=["group", "session"])
 PARENT = """
 import sys, time
 from pathlib import Path
@@ -82,31 +85,39 @@ def test_wait_gives_none_while_it_runs(start: Start) -> None:
     assert process.poll() is None
 
 
-def test_stop_ends_grandchildren(start: Start, tmp_path: Path) -> None:
-    process = start(FAMILY.format(ids=tmp_path / "ids"))
+@families
+def test_stop_ends_grandchildren(start: Start, tmp_path: Path, family_of: str) -> None:
+    process = start(family_of.format(ids=tmp_path / "ids"))
     child, grandchild = family(tmp_path / "ids")
     process.stop()
     assert not alive(child) and not alive(grandchild) and not alive(process.pid)
     process.stop()  # a second time is fine
 
 
-def test_a_grandchild_does_not_outlive_a_child_that_ended(start: Start, tmp_path: Path) -> None:
-    process = start(FAMILY.format(ids=tmp_path / "ids").replace("wait", "exit 3"))
+@families
+def test_a_grandchild_does_not_outlive_a_child_that_ended(
+    start: Start, tmp_path: Path, family_of: str
+) -> None:
+    process = start(family_of.format(ids=tmp_path / "ids").replace("wait", "exit 3"))
     _, grandchild = family(tmp_path / "ids")
     assert process.wait(SOON_S) == 3
     assert not alive(grandchild)
 
 
-def test_a_killed_child_takes_its_grandchild_along(start: Start, tmp_path: Path) -> None:
-    process = start(FAMILY.format(ids=tmp_path / "ids"))
+@families
+def test_a_killed_child_takes_its_grandchild_along(
+    start: Start, tmp_path: Path, family_of: str
+) -> None:
+    process = start(family_of.format(ids=tmp_path / "ids"))
     child, grandchild = family(tmp_path / "ids")
     os.kill(child, signal.SIGKILL)
     assert process.wait(SOON_S) == 128 + signal.SIGKILL
     assert not alive(grandchild)
 
 
-def test_a_killed_app_leaves_nothing(tmp_path: Path) -> None:
-    script = FAMILY.format(ids=tmp_path / "ids")
+@families
+def test_a_killed_app_leaves_nothing(tmp_path: Path, family_of: str) -> None:
+    script = family_of.format(ids=tmp_path / "ids")
     app = subprocess.Popen(
         [sys.executable, "-c", PARENT, script, str(tmp_path / "log.txt")],
         cwd=ROOT,
@@ -122,8 +133,11 @@ def test_a_killed_app_leaves_nothing(tmp_path: Path) -> None:
     all_gone(guardian, *pids)
 
 
-def test_poll_ends_what_a_killed_guardian_left(start: Start, tmp_path: Path) -> None:
-    process = start(FAMILY.format(ids=tmp_path / "ids"))
+@families
+def test_poll_ends_what_a_killed_guardian_left(
+    start: Start, tmp_path: Path, family_of: str
+) -> None:
+    process = start(family_of.format(ids=tmp_path / "ids"))
     pids = family(tmp_path / "ids")
     os.kill(process.pid, signal.SIGKILL)
     until(lambda: process.poll() is not None)

@@ -118,7 +118,7 @@ def test_a_prompts_file_with_broken_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("train", "sft"), "not one of"),
+        (("train", "ppo"), "not one of"),
         (("users", "add"), "add needs the name of a user"),
         (("users", "role", "ann"), "users role NAME ROLE"),
     ],

@@ -95,11 +95,12 @@ def test_killed_vllm_comes_back_with_its_adapters(app: ServedApp, victim: str) -
         assert admin.get("/stats")["picks"] == before + 3
 
 
-def test_killed_app_during_training_marks_the_run_and_goes_on(data_dir: Path) -> None:
+def test_killed_app_during_training_marks_the_run_which_then_goes_on(data_dir: Path) -> None:
     served = start_app(data_dir, **QUIET)
     with served.client() as admin:
         simulate(admin, Plan("warm", picks=12, annotators=2))
-        run_id = admin.post("/runs", {"kind": "rm"})["run_id"]
+        body = {"kind": "rm", "set": {"epochs": 1, "samples": 0}}
+        run_id = admin.post("/runs", body)["run_id"]
         wait_for(lambda: bool(children_of(served, "train.reward")), 60)
     family = psutil.Process(served.process.pid).children(recursive=True)
     served.kill()
@@ -109,11 +110,14 @@ def test_killed_app_during_training_marks_the_run_and_goes_on(data_dir: Path) ->
     try:
         with again.client() as admin:
             run = admin.get(f"/runs/{run_id}")
-            assert (run["status"], run["reason"]) == (
+            assert (run["status"], run["reason"], run["can"]) == (
                 "failed",
-                "The app ended while it ran. Start the run again.",
+                "The app ended while it ran. Resume it, or start it again.",
+                ["resume", "repeat"],
             )
-            assert run_id != admin.post("/runs", {"kind": "rm"})["run_id"]
+            assert admin.post(f"/runs/{run_id}/resume")["run_id"] == run_id
+            run = list(admin.wait_for_run(run_id))[-1]
+            assert run["status"] == "done", run["reason"]
     finally:
         again.stop()
 

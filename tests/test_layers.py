@@ -14,8 +14,11 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = ("store", "train", "annotate")  # each may import those before it
-HEAVY = ("torch", "transformers", "trl", "peft", "bitsandbytes", "vllm")
-SCRIPTS = ("train.reward", "train.dpo", "train.policy.identity", "train.child")
+HEAVY = ("torch", "transformers", "trl", "peft", "bitsandbytes", "vllm", "trackio", "ray")
+SCRIPTS = (
+    *("train.sft", "train.reward", "train.dpo", "train.kto", "train.score", "train.on_ray"),
+    *("train.policy.identity", "train.child"),
+)
 SOURCES = [ROOT / "app.py", *(path for layer in LAYERS for path in (ROOT / layer).glob("**/*.py"))]
 NAMES_TABLES = ("store/database.py", "store/opening.py")
 STATEMENT = re.compile(r"\s*(select|insert|update|delete|copy|attach|detach|create|drop|alter)\s")

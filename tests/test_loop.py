@@ -4,7 +4,6 @@ The policy server is real but never started: nothing here reaches vLLM or loads 
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -19,18 +18,19 @@ from store.database import Store
 from store.judgments import NewJudgment
 from store.prompts import NewPrompt
 from store.rows import Completion, Conflict, Invalid, NotFound, PrefloopError, Run
-from store.snapshots import Snapshot
 from tests.test_adapters import SHAPES, write
 from train.base_model import BaseModel
 from train.gate import GateConfig
-from train.loop import LoopConfig, TrainLoop, is_due
+from train.loop import MOST_WAITING, TrainLoop
+from train.planning import parts_of, settings_for
 from train.policy.adapters import publish
 from train.policy.client import Sampling
 from train.policy.registry import BASE_POLICY, PolicyRegistry
 from train.policy.server import PolicyConfig, PolicyServer
 from train.run_folder import RunFolder
-from train.runs import RunFailed, TrainConfig, Trainer, parts_of, reconcile, settings_for
+from train.runs import RunFailed, TrainConfig, Trainer, reconcile
 from train.trial import Trial
+from train.triggers import LoopConfig
 
 SOON_S = 20.0
 
@@ -45,7 +45,7 @@ def server(tmp_path: Path) -> Iterator[PolicyServer]:
 
 @pytest.fixture
 def trainer(store: Store, server: PolicyServer) -> Trainer:
-    return Trainer(store, server.base, TrainConfig(), server.config)
+    return Trainer(store, server, TrainConfig())
 
 
 @pytest.fixture
@@ -108,22 +108,6 @@ def until(holds: Callable[[], bool]) -> None:
 # --- when ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("picks", "minutes", "config", "due"),
-    [
-        (99, 1e9, LoopConfig(every_picks=100), False),
-        (100, 0, LoopConfig(every_picks=100), True),
-        (5000, 1e9, LoopConfig(every_picks=0), False),
-        (1, 29.9, LoopConfig(every_picks=0, every_minutes=30), False),
-        (1, 30, LoopConfig(every_picks=0, every_minutes=30), True),
-        (0, 30, LoopConfig(every_picks=0, every_minutes=30), False),
-        (1, 30, LoopConfig(every_picks=100, every_minutes=30), True),
-    ],
-)
-def test_is_due(picks: int, minutes: float, config: LoopConfig, due: bool) -> None:
-    assert is_due(picks, minutes, config) is due
-
-
 def test_new_picks_start_one_round_and_not_a_second(
     store: Store, server: PolicyServer, trainer: Trainer
 ) -> None:
@@ -139,6 +123,7 @@ def test_new_picks_start_one_round_and_not_a_second(
     loop.stop()
     (run,) = runs.newest(store)
     assert (run.kind, run.status) == ("round", "failed")
+    assert run.config["trigger"] == "picks"
 
 
 # --- asking --------------------------------------------------------------------------------------
@@ -147,8 +132,8 @@ def test_new_picks_start_one_round_and_not_a_second(
 @pytest.mark.parametrize(
     ("kind", "settings", "sentence"),
     [
-        ("sft", {}, "Unknown kind of run 'sft': choose rm, dpo, round."),
-        ("dpo", {"bta": 0.2}, "Unknown setting 'bta': choose learning_rate, epochs, beta,"),
+        ("ppo", {}, "Unknown kind of run 'ppo': choose sft, rm, dpo, kto, round."),
+        ("dpo", {"bta": 0.2}, "Unknown setting 'bta': choose learning_rate, epochs, schedule,"),
         ("dpo", {"epochs": "many"}, "epochs must be a value of type int, not 'many'."),
         ("dpo", {"rm.epochs": 1}, "Unknown setting 'rm.epochs'"),
         ("round", {"beta": 0.2}, "Unknown setting 'beta': write rm.NAME=VALUE or dpo.NAME=VALUE."),
@@ -165,33 +150,26 @@ def test_a_request_that_cannot_be_carried_out(
     assert runs.newest(store) == []
 
 
-def test_one_of_a_kind_at_a_time(loop: TrainLoop, store: Store) -> None:
-    first = loop.request("rm", None)
-    with pytest.raises(Conflict, match="A rm run is waiting or running already"):
-        loop.request("rm", None)
-    loop.request("dpo", None)
-    loop.cancel(first)
-    loop.request("rm", None)
-    assert [run.status for run in runs.newest(store)] == ["queued", "queued", "cancelled"]
+def test_the_queue_is_first_in_first_out_and_has_an_end(loop: TrainLoop, store: Store) -> None:
+    asked = [loop.request(kind, None) for kind in ("rm", "dpo", "rm")]
+    assert [run.run_id for run in loop.waiting()] == asked
+    loop.cancel(asked[0])
+    assert [run.run_id for run in loop.waiting()] == asked[1:]
+    for _ in range(MOST_WAITING - 2):
+        loop.request("sft", None)
+    with pytest.raises(Conflict, match="20 runs are waiting already"):
+        loop.request("kto", None)
 
 
-def test_simultaneous_requests_queue_one_run(loop: TrainLoop, store: Store) -> None:
-    answers: list[str] = []
-
-    def ask() -> None:
-        barrier.wait()
-        try:
-            answers.append(loop.request("round", None))
-        except Conflict:
-            answers.append("conflict")
-
-    barrier = threading.Barrier(8)
-    threads = [threading.Thread(target=ask) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(answers) == ["conflict"] * 7 + ["run-000001"]
+def test_a_run_that_waits_again_goes_to_the_end_of_the_queue(loop: TrainLoop, store: Store) -> None:
+    first, second = loop.request("rm", None), loop.request("dpo", None)
+    loop.pause(first)
+    assert runs.get(store, first).status == "paused"
+    assert [run.run_id for run in loop.waiting()] == [second]
+    with pytest.raises(Conflict, match=f"{first} is paused, so it cannot be paused"):
+        loop.pause(first)
+    loop.resume(first)
+    assert [run.run_id for run in loop.waiting()] == [second, first]
 
 
 def test_a_command_leaves_alone_what_the_app_had_queued(loop: TrainLoop, store: Store) -> None:
@@ -209,7 +187,10 @@ def test_a_run_whose_end_could_not_be_stored_is_not_trained_again(
     runs.mark(store, run_id, "running")
     loop._thread.start()  # start() would reconcile it; this is the same loop going on
     run = ended(store, run_id)
-    assert (run.status, run.reason) == ("failed", "Its end could not be stored. Start it again.")
+    assert (run.status, run.reason) == (
+        "failed",
+        "Its end could not be stored. Resume it, or start it again.",
+    )
 
 
 def test_settings_reach_the_part_that_they_are_meant_for() -> None:
@@ -241,9 +222,7 @@ def test_a_run_without_enough_picks_fails_with_the_sentence_and_the_loop_goes_on
     for kind in ("round", "rm"):
         run = ended(store, loop.request(kind, None))
         assert run.status == "failed"
-        assert run.reason == (
-            "Training needs at least 8 picks with a better side; there are 0. Annotate some more."
-        )
+        assert run.reason == "There are no picks to train on. Annotate some pairs first."
 
 
 def test_a_fault_of_ours_fails_the_run_and_the_loop_goes_on(loop: TrainLoop, store: Store) -> None:
@@ -274,23 +253,28 @@ def test_a_restart_marks_what_was_running(store: Store) -> None:
     for run_id in (lost, part, unborn):
         run = runs.get(store, run_id)
         assert run.status == "failed"
-        assert run.reason == "The app ended while it ran. Start the run again."
+        assert run.reason == "The app ended while it ran. Resume it, or start it again."
     assert folder.ending() == ("FAILED", "The app ended while it ran.")
     assert runs.get(store, waiting).status == "queued"
     assert reconcile(store) == []
 
 
 def test_a_stopped_app_leaves_its_mark_in_the_run_folder(trainer: Trainer, store: Store) -> None:
-    run = runs.get(store, runs.add(store, "dpo", {"settings": {}}, None))
-    snapshot = Snapshot("s", "0" * 64, 10, 5, {"left": 15})
+    pick(store, 40)
+    run = runs.get(store, runs.add(store, "dpo", {"settings": {"beta": 0.2}}, None))
+    config = trainer.prepare(run)["dpo"]
     trainer.stopping.set()
     with pytest.raises(RunFailed, match="The app was stopped while it ran"):
-        trainer.train(run, "dpo", snapshot, {}, None)
+        trainer.train(run, config)
     folder = trainer.folder(run.run_id)
-    assert folder.ending() == ("FAILED", "The app was stopped while it ran. Start the run again.")
-    config = folder.config()
+    told = "The app was stopped while it ran. Resume it, or start it again."
+    assert folder.ending() == ("FAILED", told)
+    assert folder.config() == config
     assert config["settings"]["rank"] == 8  # what policy.max_rank allows
-    assert config["data"]["rows_train"] == 10 and config["versions"]["trl"]
+    assert (config["quantization"], config["precision"]) == ("nf4", "nf4")
+    assert config["command"] == "prefloop train dpo --set beta=0.2"
+    assert config["data"]["rows_train"] == 30 and config["versions"]["trl"]
+    assert config["plan"]["sentence"] == "40 picks: 30 pairs, 10 held out"
 
 
 @pytest.mark.parametrize(

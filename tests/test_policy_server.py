@@ -16,7 +16,7 @@ from store.database import Store
 from store.rows import Completion
 from tests.served_app import ROOT
 from train.base_model import BaseModel, count_parameters
-from train.policy.client import AdapterRefused, GenerationFailed, Sampling
+from train.policy.client import AdapterRefused, GenerationFailed, PromptRefused, Sampling
 from train.policy.registry import BASE_POLICY, PolicyRegistry
 from train.policy.server import PolicyConfig, PolicyServer, vllm_command
 from train.process import ChildProcess
@@ -68,6 +68,17 @@ def test_pair_of_one_request_is_repeatable_and_seeds_are_spaced(external: Extern
         assert completion.logprob_count == len(completion.token_ids) > 0
         assert completion.logprob_sum is not None and completion.logprob_sum < 0
         assert completion.policy_id == BASE_POLICY
+
+
+def test_scoring_an_answer_gives_the_log_probabilities_of_writing_it(external: External) -> None:
+    client = external.server.client
+    sampled = client.sample(BASE_POLICY, ASK, n=1, seed=3, sampling=Sampling())
+    (written,) = sampled.completions
+    scored = client.score(BASE_POLICY, sampled.prompt_token_ids, written.token_ids)
+    assert len(scored) == written.logprob_count
+    assert sum(scored) == pytest.approx(written.logprob_sum, abs=0.01 * len(scored))
+    with pytest.raises(PromptRefused):
+        client.score(BASE_POLICY, sampled.prompt_token_ids, [5] * PolicyConfig().context)
 
 
 def test_pairs_are_the_same_alone_and_in_a_full_batch(external: External) -> None:

@@ -19,6 +19,7 @@ from store.rows import RUN_KINDS, PolicyStatus, RunStatus, utc_now
 from tests.stored import completion
 from tests.website import made_site, press
 from train.gate import GateConfig, Verdict, judge
+from train.plan_words import MESSAGES
 from train.policy.server import State
 
 CHINESE = "zh-CN"
@@ -58,6 +59,13 @@ def test_reasons_and_their_english_agree(name: str) -> None:
         sentence.format(a=a, b=b, c=c) for a, b, c in product(("5", "5%", "policy-1"), repeat=3)
     )
     assert any(re.fullmatch(PATTERNS[name], each) for each in filled)
+
+
+def test_the_reasons_of_a_plan_are_told_too() -> None:
+    reason = MESSAGES["few_picks.dpo"].format(least=8, picks=3)
+    told = why(reason, CHINESE)
+    assert "8" in told and "3" in told and not ENGLISH.search(told)
+    assert why(MESSAGES["no_picks"], CHINESE) == translate(CHINESE, "train.plan.no_picks")
 
 
 def test_unknown_reasons_stay_as_they_are() -> None:

@@ -19,18 +19,24 @@ class StandIn:
 
     def __init__(self, port: int = 0) -> None:
         self.adapters: dict[str, str] = {}
-        self.log: list[tuple[str, str]] = []  # (load or unload, name)
+        self.log: list[tuple[str, str]] = []  # (load, unload, sleep or wake, name)
         self.asked: list[dict[str, Any]] = []  # bodies of completion requests
         self.hang_up_on_load = 0  # this many loads end without an answer
         self.answers: Callable[[dict[str, Any]], Answer] = lambda body: (200, completion(body))
         # Lines of a streamed answer; one that is None is a hang-up.
         self.streams: Callable[[dict[str, Any]], Iterable[str | None]] = streamed
         self.gone = threading.Event()  # a reader of a stream went away
+        self.can_sleep = True  # started with --enable-sleep-mode and its routes
+        self.awake = threading.Event()
+        self.awake.set()
+        self.on_wake: Callable[[], None] = lambda: None  # what a sleep breaks
         self.http = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
         self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
 
     def handle(self, path: str, body: dict[str, Any]) -> Answer | None:
         """None: hang up."""
+        if path.startswith(("/sleep?", "/wake_up", "/is_sleeping")):
+            return self.rest(path)
         if path == "/v1/models":
             models = [{"id": name, "root": root} for name, root in self.adapters.items()]
             return 200, {"data": models}
@@ -47,8 +53,21 @@ class StandIn:
             if body["model"] not in self.adapters:
                 return 404, {"error": {"message": f"The model {body['model']} does not exist."}}
             self.asked.append(body)
+            self.awake.wait(30)  # vLLM takes requests while it sleeps, and answers afterwards
             return self.answers(body)
         return 200, {}
+
+    def rest(self, path: str) -> Answer:
+        if not self.can_sleep:
+            return 404, {"detail": "Not Found"}
+        if path == "/sleep?level=1&mode=wait":
+            self.log.append(("sleep", "1"))
+            self.awake.clear()
+        if path == "/wake_up":
+            self.log.append(("wake", ""))
+            self.on_wake()
+            self.awake.set()
+        return 200, {"is_sleeping": not self.awake.is_set()}
 
 
 def completion(body: dict[str, Any], text: str = "Bees dance to tell where food is.") -> Any:
@@ -101,6 +120,7 @@ def stand_in(port: int = 0) -> Iterator[StandIn]:
     try:
         yield made
     finally:
+        made.awake.set()
         made.http.shutdown()
         thread.join()
         made.http.server_close()

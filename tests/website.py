@@ -42,6 +42,7 @@ class Site:
     desk: Desk
     server: PolicyServer
     sampler: Sampler
+    trainer: Trainer
 
     def visitor(self) -> httpx.Client:
         """A browser of its own without a login."""
@@ -74,7 +75,7 @@ def made_site(
         sampler = Sampler(store, server.client, SamplerConfig(), desk_config.overlap)
         owned.callback(sampler.stop)
         registry = PolicyRegistry(store, server)
-        trainer = Trainer(store, base, TrainConfig(), policy)
+        trainer = Trainer(store, server, TrainConfig())
         trial = Trial(store, registry, GateConfig(), sampler.sampling, probes=4)
         loop = TrainLoop(store, registry, trainer, trial, LoopConfig(), sampler.wake)
         desk = Desk(store, sampler, server, desk_config)
@@ -93,7 +94,7 @@ def made_site(
             version="0",
         )
         url = owned.enter_context(web_server(app, "127.0.0.1", port))
-        yield Site(app, store, accounts, url, desk, server, sampler)
+        yield Site(app, store, accounts, url, desk, server, sampler, trainer)
 
 
 def error_code(answer: httpx.Response) -> str:

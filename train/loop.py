@@ -1,53 +1,36 @@
-"""Decide when to train, carry runs out one at a time, gate the new policy and put it in charge.
+"""The queue of runs: who waits, who starts when, what is asked of the one at work.
 
-A round: freeze the picks -> reward model -> DPO policy -> publish -> load into vLLM -> probe ->
-gate -> champion or rejected, each with its reason. One thread owns all of it.
+One thread carries them out one after the other, and asks for a round when a trigger is due.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
-from store import policies, runs, statistics
+from store import runs, statistics
 from store.database import Store
-from store.rows import RUN_KINDS, Conflict, Invalid, PrefloopError, Run, RunKind
-from store.snapshots import Snapshot
-from train import gate
-from train.policy.adapters import publish, read_shapes
-from train.policy.client import GenerationFailed
+from store.rows import RUN_KINDS, Conflict, Invalid, Run, RunKind
+from train.drift import DriftMeter
 from train.policy.registry import PolicyRegistry
-from train.policy.server import ServerDown
-from train.run_folder import RunFolder
-from train.runs import Part, RunCancelled, Trainer, reconcile, settings_for
+from train.rounds import Rounds
+from train.runs import PAUSED, Trainer, configured, reconcile
 from train.trial import Trial
+from train.triggers import (
+    LoopConfig,
+    State,
+    TriggerState,
+    due,
+    outlook,
+    wants_measurement,
+)
 
 log = logging.getLogger(__name__)
 PAUSE_S = 10.0  # after a fault outside of any run
-SETTLE_S = 5.0  # until the supervisor has noticed that vLLM is gone
-
-
-@dataclass(frozen=True)
-class LoopConfig:
-    every_picks: int = 100  # new picks that start a round; 0 turns this off
-    every_minutes: int = 0  # a round after this long when there is any new pick; 0 turns this off
-    probes: int = 16  # prompts that the gate samples from the candidate and the champion
-
-    def __post_init__(self) -> None:
-        for key, least in (("every_picks", 0), ("every_minutes", 0), ("probes", 1)):
-            if getattr(self, key) < least:
-                raise Invalid(f"loop.{key} must be at least {least}, not {getattr(self, key)}.")
-
-
-def is_due(picks: int, minutes_since: float, config: LoopConfig) -> bool:
-    """Whether an automatic round starts now; minutes since the last round or the app's start."""
-    if config.every_picks and picks >= config.every_picks:
-        return True
-    return bool(config.every_minutes) and picks > 0 and minutes_since >= config.every_minutes
+MOST_WAITING = 20  # runs; more are a loop in somebody's script
 
 
 class TrainLoop:
@@ -60,11 +43,14 @@ class TrainLoop:
         config: LoopConfig,
         on_champion: Callable[[], None],
     ) -> None:
-        self.store, self.registry, self.trainer, self.trial = store, registry, trainer, trial
-        self.config, self.on_champion = config, on_champion
+        self.store, self.registry, self.trainer = store, registry, trainer
+        self.config = config
+        self.on_champion = on_champion
+        self.rounds = Rounds(store, registry, trainer, trial, on_champion)
+        self.drift = DriftMeter(store, trainer)
         self._wake = threading.Event()
-        self._asking = threading.Lock()
-        self._last_round = time.monotonic()
+        self._deciding = threading.Lock()  # held from a look at a run's status to its next event
+        self._started = self._checked = local_now()
         self._left_alone: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="train-loop", daemon=True)
 
@@ -82,52 +68,143 @@ class TrainLoop:
         if self._thread.is_alive():
             self._thread.join()
 
+    # --- what people ask for ----------------------------------------------------------------------
+
     def request(
         self, kind: RunKind, user_id: str | None, settings: dict[str, Any] | None = None
     ) -> str:
-        """Queue a run.
-
-        Raises Invalid for an unknown kind or setting, Conflict when one of the kind is unfinished.
-        """
+        """Queue a run. Raises Invalid for an unknown kind or setting, Conflict for a full queue."""
         if kind not in RUN_KINDS:
             raise Invalid(f"Unknown kind of run {kind!r}: choose {', '.join(RUN_KINDS)}.")
-        self.trainer.resolve(kind, settings or {})
-        with self._asking:
-            if any(run.kind == kind for run in self._waiting()):
-                raise Conflict(
-                    f"A {kind} run is waiting or running already. Wait for it, or cancel it.",
-                    "run_waiting",
-                )
-            run_id = runs.add(self.store, kind, {"settings": settings or {}}, user_id)
-        self._wake.set()
-        return run_id
+        self.trainer.planner.check(kind, settings or {})
+        return self._add(kind, {"settings": settings or {}}, user_id)
+
+    def repeat(self, run_id: str, user_id: str | None) -> str:
+        """Queue a new run on the same data with the same settings. Returns its id.
+
+        Raises NotFound, or Conflict when its data was never frozen.
+        """
+        run = runs.get(self.store, run_id)
+        if not self.can_repeat(run):
+            raise Conflict(
+                f"{run_id} never began, so there is nothing to repeat. Start a new run.",
+                "run_never_began",
+                run=run_id,
+            )
+        config = {"settings": run.config["settings"], "repeat_of": run_id}
+        return self._add(run.kind, config, user_id)
 
     def cancel(self, run_id: str) -> None:
-        """A waiting run is cancelled at once, a running one after its current step.
+        """A waiting or paused run ends at once, a running one after its current step.
 
         Raises NotFound, or Conflict when the run has ended.
         """
-        run = runs.get(self.store, run_id)
-        if run.status in runs.FINAL:
-            raise Conflict(f"{run_id} is over already.", "run_over", run=run_id)
-        self.trainer.cancel(run_id)
-        if run.status == "queued":
-            runs.mark(self.store, run_id, "cancelled", reason="Cancelled before it started.")
+        with self._deciding:
+            run = self._whole(run_id)
+            if run.status in runs.FINAL:
+                raise Conflict(f"{run.run_id} is over already.", "run_over", run=run.run_id)
+            if run.status == "running":
+                self.trainer.ask_to_end(run.run_id, "cancel")
+                return
+            reason = "Cancelled before it started."
+            if run.status == "paused":
+                reason = "Cancelled while it was paused."
+            self._mark_all(run, "cancelled", reason)
 
-    def _waiting(self) -> list[Run]:
-        """Unfinished runs that people asked for; the parts of a round belong to the round."""
+    def pause(self, run_id: str) -> None:
+        """A running run keeps a checkpoint after its current step and ends its process; a waiting
+        one leaves the queue. Raises NotFound, or Conflict when it does neither."""
+        with self._deciding:
+            run = self._whole(run_id)
+            if run.status not in ("queued", "running"):
+                raise Conflict(
+                    f"{run.run_id} is {run.status}, so it cannot be paused.",
+                    "run_not_pausable",
+                    run=run.run_id,
+                )
+            if run.status == "running":
+                self.trainer.ask_to_end(run.run_id, "pause")
+            else:
+                runs.mark(self.store, run.run_id, "paused", reason=PAUSED)
+
+    def resume(self, run_id: str) -> None:
+        """Let a paused, failed or cancelled run wait again; it goes on from its newest checkpoint.
+
+        Raises NotFound, or Conflict when there is nothing to go on from.
+        """
+        with self._deciding:
+            run = self._whole(run_id)
+            if not self.can_resume(run):
+                raise Conflict(
+                    f"{run.run_id} is {run.status} and has nothing to go on from. "
+                    "Start it again, or repeat it.",
+                    "run_not_resumable",
+                    run=run.run_id,
+                )
+            self._check_room()
+            self.trainer.forget(run.run_id)
+            self._left_alone.discard(run.run_id)
+            runs.mark(self.store, run.run_id, "queued")
+        self._wake.set()
+
+    def can_resume(self, run: Run) -> bool:
+        """A pause always; a fault once its data was frozen; a cancel once there is a checkpoint."""
+        if run.parent_run_id is not None:
+            return False
+        if run.status == "cancelled":
+            parts = [run, *runs.children(self.store, run.run_id)]
+            folders = [self.trainer.folder(one.run_id) for one in parts]
+            return any(folder.newest_checkpoint() for folder in folders)
+        return run.status == "paused" or (
+            run.status == "failed" and configured(self.trainer.folder(run.run_id))
+        )
+
+    def can_repeat(self, run: Run) -> bool:
+        return run.status in runs.FINAL and configured(self.trainer.folder(run.run_id))
+
+    def waiting(self) -> list[Run]:
+        """Queued runs in the order in which they will start."""
         return [
             run
-            for run in runs.unfinished(self.store)
-            if run.parent_run_id is None and run.run_id not in self._left_alone
+            for run in runs.open_now(self.store)
+            if run.status == "queued" and run.run_id not in self._left_alone
         ]
+
+    def outlook(self) -> list[TriggerState]:
+        return outlook(local_now(), self._state(), self.config)
+
+    def _add(self, kind: RunKind, config: dict[str, Any], user_id: str | None) -> str:
+        with self._deciding:
+            self._check_room()
+            run_id = runs.add(self.store, kind, config, user_id)
+        self._wake.set()
+        return run_id
+
+    def _check_room(self) -> None:
+        if len(self.waiting()) >= MOST_WAITING:
+            raise Conflict(
+                f"{MOST_WAITING} runs are waiting already. Cancel one, or wait.",
+                "queue_full",
+                n=MOST_WAITING,
+            )
+
+    def _whole(self, run_id: str) -> Run:
+        """The run, or the round that it is a part of: a round is steered as a whole."""
+        run = runs.get(self.store, run_id)
+        return runs.get(self.store, run.parent_run_id) if run.parent_run_id else run
+
+    def _mark_all(self, run: Run, status: Any, reason: str) -> None:
+        for child in runs.children(self.store, run.run_id):
+            if child.status == "paused":
+                runs.mark(self.store, child.run_id, status, reason=reason)
+        runs.mark(self.store, run.run_id, status, reason=reason)
+
+    # --- the thread -------------------------------------------------------------------------------
 
     def _run(self) -> None:
         while not self.trainer.stopping.is_set():
             try:
                 busy = self._step()
-            except Conflict:
-                busy = True  # somebody asked for a round in the same moment
             except Exception:  # the edge of the thread: a full disk, or a bug; it must be seen
                 log.exception("the training loop failed; it goes on in %.0f s", PAUSE_S)
                 self.trainer.stopping.wait(PAUSE_S)
@@ -138,153 +215,52 @@ class TrainLoop:
 
     def _step(self) -> bool:
         """Carry out the oldest waiting run, or ask for a round that is due. False: neither."""
-        if waiting := self._waiting():
-            if waiting[0].status == "running":  # its end could not be written: the disk was full
-                self._end(waiting[0], "failed", "Its end could not be stored. Start it again.")
-            else:
-                self.carry_out(waiting[0])
+        if run := self._next():
+            self.rounds.carry_out(run)
+            self.trainer.forget(run.run_id)
             return True
-        new = statistics.picks(self.store).picks_since_round
-        if not is_due(new, (time.monotonic() - self._last_round) / 60, self.config):
-            return False
-        log.info("%d new picks: a round starts", new)
-        self.request("round", None)
-        return True
+        return self._triggered()
 
-    def carry_out(self, run: Run) -> None:
-        """Run it to its end, whatever that is; the loop goes on."""
-        runs.mark(self.store, run.run_id, "running")
-        steps = {"rm": self._reward_run, "dpo": self._dpo_run, "round": self._round}
-        try:
-            steps[run.kind](run)
-        except RunCancelled as reason:
-            self._end(run, "cancelled", str(reason))
-        except PrefloopError as reason:
-            self._end(run, "failed", str(reason))
-        except Exception as error:  # a bug must not stop the loop, and must be seen
-            log.exception("%s failed", run.run_id)
-            self._end(
-                run,
-                "failed",
-                f"Unexpected {type(error).__name__}: {error}. The app's log has the details.",
-            )
-        finally:
-            if run.kind == "round":
-                self._last_round = time.monotonic()
+    def _next(self) -> Run | None:
+        """The run to carry out now, marked as running."""
+        with self._deciding:
+            for run in runs.open_now(self.store):
+                if run.status == "running" and run.run_id not in self._left_alone:
+                    # Its end could not be written: the disk was full.
+                    reason = "Its end could not be stored. Resume it, or start it again."
+                    self.rounds.end(run, "failed", reason)
+            waiting = self.waiting()
+            if not waiting:
+                return None
+            self.trainer.forget(waiting[0].run_id)
+            runs.mark(self.store, waiting[0].run_id, "running")
+            return runs.get(self.store, waiting[0].run_id)
 
-    def _end(self, run: Run, status: Any, reason: str) -> None:
-        log.warning("%s %s: %s", run.run_id, status, reason)
-        runs.mark(self.store, run.run_id, status, reason=reason)
+    def _triggered(self) -> bool:
+        now, state = local_now(), self._state()
+        trigger = None if state.held else due(now, state, self.config)
+        self._checked = now
+        if trigger:
+            log.info("%d new picks: a round starts (%s)", state.picks, trigger)
+            self._add("round", {"settings": {}, "trigger": trigger}, None)
+            return True
+        if wants_measurement(state, self.config):
+            self.drift.measure(state.picks)
+        return False
 
-    def _reward_run(self, run: Run) -> None:
-        self._train(run, "rm", self.trainer.freeze(run.run_id))
-
-    def _dpo_run(self, run: Run) -> None:
-        metrics = self._train(run, "dpo", self.trainer.freeze(run.run_id), finish=False)
-        policy_id = self._publish(run, run.run_id)
-        runs.mark(
-            self.store,
-            run.run_id,
-            "done",
-            policy_id=policy_id,
-            metrics=metrics,
-            reason=f"{policy_id} is a candidate; promote it to let it serve.",
+    def _state(self) -> State:
+        last = runs.last_round(self.store)
+        held = [r for r in runs.open_now(self.store) if r.kind == "round" and r.status == "paused"]
+        return State(
+            picks=statistics.picks(self.store).picks_since_round,
+            last_round=last.replace(tzinfo=UTC).astimezone() if last else self._started,
+            checked=self._checked,
+            drift=self.drift.measured(),
+            has_reward_model=runs.newest_reward_model(self.store) is not None,
+            held=held[0].run_id if held else None,
         )
 
-    def _round(self, run: Run) -> None:
-        snapshot = self.trainer.freeze(run.run_id)
-        results, dpo_run = {}, run.run_id
-        for part in ("rm", "dpo"):
-            child = self._child(run, part)
-            self.trainer.share_data(run.run_id, child.run_id)
-            results[part] = self._train_child(child, part, snapshot)
-            dpo_run = child.run_id
-            self.trainer.check(run)
-        policy_id = self._publish(run, dpo_run)
-        try:
-            verdict = self._judge(run, policy_id, results["dpo"])
-            self._await_server(run)  # promoting needs it, and it may have gone in the last second
-            self.trainer.check(run)
-        except PrefloopError as error:  # cancelled, or vLLM failed twice: it must not stay half in
-            self.registry.settle(policy_id, False, f"Not judged: {error}")
-            raise
-        if self.registry.settle(policy_id, verdict.promoted, verdict.reason):
-            self.on_champion()
-        metrics = results["dpo"] | {"reward_model": results["rm"], "gate": verdict.as_dict()}
-        runs.mark(
-            self.store,
-            run.run_id,
-            "done",
-            reason=verdict.reason,
-            policy_id=policy_id,
-            metrics=metrics,
-            verdict="promoted" if verdict.promoted else "rejected",
-        )
-        log.info("%s: %s %s", run.run_id, policy_id, verdict.reason)
 
-    def _child(self, run: Run, part: Part) -> Run:
-        settings = settings_for(part, "round", run.config["settings"])
-        child = runs.add(self.store, part, {"settings": settings}, None, parent=run.run_id)
-        runs.mark(self.store, child, "running")
-        return runs.get(self.store, child)
-
-    def _train_child(self, child: Run, part: Part, snapshot: Snapshot) -> dict[str, Any]:
-        try:
-            return self._train(child, part, snapshot)
-        except RunCancelled as reason:
-            self._end(child, "cancelled", str(reason))
-            raise
-        except Exception as reason:
-            self._end(child, "failed", str(reason))
-            raise
-
-    def _train(
-        self, run: Run, part: Part, snapshot: Snapshot, finish: bool = True
-    ) -> dict[str, Any]:
-        champion = policies.champion(self.store)
-        settings = settings_for(part, run.kind, run.config["settings"])
-        metrics = self.trainer.train(
-            run, part, snapshot, settings, champion.policy_id if champion else None
-        )
-        if finish:
-            runs.mark(self.store, run.run_id, "done", metrics=metrics)
-        return metrics
-
-    def _publish(self, run: Run, trained_in: str) -> str:
-        """The new adapter as a candidate: checked, copied whole, recorded. Raises BadAdapter."""
-        policy_id = policies.next_id(self.store)
-        folder = self.store.data_dir / "policies"
-        adapter = RunFolder(self.store.data_dir / "runs" / trained_in).adapter
-        rank = self.registry.server.config.max_rank
-        path, sha256 = publish(adapter, folder, policy_id, read_shapes(folder), rank)
-        champion = policies.champion(self.store)
-        policies.add(
-            self.store,
-            policy_id,
-            parent=champion.policy_id if champion else None,
-            run_id=run.run_id,
-            base_model=self.registry.server.base.name,
-            adapter_path=f"policies/{path.name}",
-            adapter_sha256=sha256,
-        )
-        return policy_id
-
-    def _judge(self, run: Run, policy_id: str, metrics: dict[str, Any]) -> gate.Verdict:
-        """A second try when vLLM fails during the first: it restarts in half a minute."""
-        self._await_server(run)
-        try:
-            return self.trial.judge(policy_id, metrics, lambda: self.trainer.check(run))
-        except GenerationFailed as error:
-            log.warning("the trial of %s is repeated: %s", policy_id, error)
-            self.trainer.stopping.wait(SETTLE_S)  # the supervisor needs a moment to see it
-            self._await_server(run)
-            return self.trial.judge(policy_id, metrics, lambda: self.trainer.check(run))
-
-    def _await_server(self, run: Run) -> None:
-        server = self.registry.server
-        deadline = time.monotonic() + server.config.start_timeout_s
-        while server.state != "up":
-            self.trainer.check(run)
-            if time.monotonic() > deadline:
-                raise ServerDown("The policy server is not up, so the new policy was not judged.")
-            self.trainer.stopping.wait(0.5)
+def local_now() -> datetime:
+    """Cron expressions are meant in the time of the machine."""
+    return datetime.now(UTC).astimezone()

@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from train import child
 
+MARK = "PREFLOOP_CHILD"  # in the environment of a child and of all that it starts
 ROOT = Path(child.__file__).parent.parent
 
 
@@ -26,6 +28,7 @@ class ChildProcess:
         grace_s: float = 10.0,  # from SIGTERM to SIGKILL when it is stopped
     ) -> None:
         self.log, self._grace_s, self._swept = log, grace_s, False
+        self._mark = uuid.uuid4().hex
         log.parent.mkdir(parents=True, exist_ok=True)
         with open(log, "ab") as out:
             self._guardian = subprocess.Popen(
@@ -33,7 +36,7 @@ class ChildProcess:
                 stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **(env or {})},
+                env={**os.environ, **(env or {}), MARK: self._mark},
                 start_new_session=True,
             )
 
@@ -76,6 +79,18 @@ class ChildProcess:
             self._swept = True
             with suppress(ProcessLookupError):  # nobody is left
                 os.killpg(self._guardian.pid, signal.SIGKILL)
+            for pid in marked(self._mark):
+                child.send(pid, signal.SIGKILL)
+
+
+def marked(mark: str) -> list[int]:
+    """Living processes with this mark: those that left the group, whose guardian was killed."""
+    found, wanted = [], f"{MARK}={mark}".encode()
+    for pid in child.processes():
+        with suppress(OSError):  # it ended, or belongs to somebody else
+            if wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                found.append(pid)
+    return found
 
 
 def import_path() -> dict[str, str]:

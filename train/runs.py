@@ -2,37 +2,53 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
-import sys
+import shutil
 import threading
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
-from store import runs, snapshots
+from store import policies, runs, snapshots
 from store.database import Store
-from store.rows import Invalid, PrefloopError, Run, RunKind, Source
-from train.base_model import BaseModel
-from train.policy.server import PolicyConfig
-from train.presets import DpoSettings, RewardSettings, dpo_preset, override, reward_preset
-from train.process import ChildProcess, how_it_ended, import_path
+from store.rows import Invalid, PrefloopError, Run, Source
+from train.launch import LaunchConfig, command, environment, place
+from train.outlook import time_left_s
+from train.planning import (
+    PartPlan,
+    Planner,
+    parts_of,
+    picks_of,
+    precision_of,
+    settings_for,
+)
+from train.policy.server import PolicyServer
+from train.precision import LARGEST_GAP
+from train.process import ChildProcess, how_it_ended
+from train.rules import rule_of
 from train.run_folder import Ending, RunFolder
+from train.settings import Part
+from train.sharing import gpu_memory, yielded
 
 log = logging.getLogger(__name__)
-Part = Literal["rm", "dpo"]
-MODULES: dict[str, str] = {"rm": "train.reward", "dpo": "train.dpo"}
-LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "datasets")
+LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "datasets", "accelerate")
 STOP_GRACE_S = 60.0  # a clean stop waits for the end of a step
+APP_STOPPED = "The app was stopped while it ran. Resume it, or start it again."
+APP_ENDED = "The app ended while it ran. Resume it, or start it again."
+STOPPED = "Stopped on request."
+PAUSED = "Paused on request."
+End = Literal["cancel", "pause"]
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(LaunchConfig):
     sources: Sequence[Source] = ("human", "simulated", "import")  # whose picks are trained on
-    threads: int = 1  # of a training process on CPU; a second one spins on shared cores
-    nice: int = 10  # annotating comes first
     seed: int = 0
+    largest_gap: float = LARGEST_GAP  # trained against served: share of the mean surprise per token
 
 
 class RunFailed(PrefloopError):
@@ -43,170 +59,266 @@ class RunCancelled(PrefloopError):
     """Somebody asked for the end of the run."""
 
 
+class RunPaused(PrefloopError):
+    """Somebody asked for a pause: its checkpoint waits for a resume."""
+
+
 class Trainer:
-    """Owns at most one training process. `stop()` ends it."""
+    """Owns at most one training process. `stopping` ends it."""
 
     def __init__(
-        self, store: Store, base: BaseModel, config: TrainConfig, policy: PolicyConfig
+        self,
+        store: Store,
+        server: PolicyServer,
+        config: TrainConfig,
+        stock_up: Callable[[float], bool] = lambda seconds: True,
     ) -> None:
-        self.store, self.base, self.config, self.policy = store, base, config, policy
+        """`stock_up` fills the buffer of annotators within so many seconds."""
+        self.store, self.server, self.config, self.stock_up = store, server, config, stock_up
+        self.planner = Planner(store, server.base, server.config, config.sources, config.seed)
         self.stopping = threading.Event()
-        self._cancelled: set[str] = set()
+        self._asked: dict[str, End] = {}
 
     def folder(self, run_id: str) -> RunFolder:
         return RunFolder(self.store.data_dir / "runs" / run_id)
 
-    def cancel(self, run_id: str) -> None:
-        self._cancelled.add(run_id)
+    def ask_to_end(self, run_id: str, how: End) -> None:
+        self._asked[run_id] = how
 
-    def check(self, run: Run) -> None:
-        """Between the steps of a run: raises RunCancelled or RunFailed when it must end."""
+    def forget(self, run_id: str) -> None:
+        """What was asked of the run before it waits again."""
+        self._asked.pop(run_id, None)
+
+    def check(self, run: Run, pausable: bool = True) -> None:
+        """Between the steps of a run: raises how it must end now."""
         if self.stopping.is_set():
-            raise RunFailed("The app was stopped while it ran. Start the run again.")
-        if run.run_id in self._cancelled:
-            raise RunCancelled("Stopped on request.")
+            raise RunFailed(APP_STOPPED)
+        asked = self._wanted(run)
+        if asked == "cancel":
+            raise RunCancelled(STOPPED)
+        if asked == "pause" and pausable:
+            raise RunPaused(PAUSED)
 
-    def resolve(self, kind: RunKind, settings: dict[str, Any]) -> None:
-        """Raises Invalid when a setting does not exist or has the wrong type."""
-        for part in parts_of(kind):
-            self._settings(part, settings_for(part, kind, settings), pairs=100)
-        for key in settings:
-            if not any(_belongs(key, part, kind) for part in parts_of(kind)):
-                parts = " or ".join(f"{part}.NAME=VALUE" for part in parts_of(kind))
-                raise Invalid(f"Unknown setting {key!r}: write {parts}.")
+    def prepare(self, run: Run) -> dict[Part, dict[str, Any]]:
+        """The configuration of each part, frozen with its data; a run that goes on has it already.
 
-    def freeze(self, run_id: str) -> snapshots.Snapshot:
-        folder = self.folder(run_id)
-        return snapshots.freeze(
-            self.store, run_id, folder.data, self.config.sources, self.config.seed
-        )
-
-    def share_data(self, source: str, target: str) -> None:
-        """Give a part of a round the round's frozen files: hard links, the same bytes."""
-        folder = self.folder(target).data
-        folder.mkdir(parents=True, exist_ok=True)
-        for file in self.folder(source).data.glob("*.parquet"):
-            os.link(file, folder / file.name)
-
-    def train(
-        self,
-        run: Run,
-        part: Part,
-        snapshot: snapshots.Snapshot,
-        settings: dict[str, Any],
-        parent_policy: str | None,
-    ) -> dict[str, Any]:
-        """Run the script to its end. Returns its metrics; raises RunFailed or RunCancelled."""
+        Raises Invalid, BadAdapter and others with the reason why it cannot start.
+        """
         folder = self.folder(run.run_id)
-        resolved = self._settings(part, settings, snapshot.rows_train)
-        folder.freeze(
-            {
-                "run_id": run.run_id,
-                "kind": part,
-                "base": str(self.base.path),
-                "base_name": self.base.name,
-                "quantization": self.policy.quantization,
-                "parent_policy": parent_policy,
-                "seed": resolved.seed,
-                "settings": asdict(resolved),
-                "data": {
-                    "sha256": snapshot.sha256,
-                    "rows_train": snapshot.rows_train,
-                    "rows_eval": snapshot.rows_eval,
-                    "picks": snapshot.counts,
-                },
-                "versions": {name: version(name) for name in LIBRARIES},
-            }
+        folder.reopen()
+        if not configured(folder):
+            place(folder.path, self.config)
+            source = run.config.get("repeat_of")
+            folder.freeze(self._repeated(run, source) if source else self._fresh(run))
+        config = folder.config()
+        parts: dict[Part, dict[str, Any]] = config.get("parts") or {config["kind"]: config}
+        return parts
+
+    def train(self, run: Run, config: dict[str, Any]) -> dict[str, Any]:
+        """Run the script to its end, from the newest checkpoint where there is one.
+
+        Returns its metrics; raises RunFailed, RunCancelled or RunPaused.
+        """
+        folder = self.folder(run.run_id)
+        if not configured(folder):  # a part of a round
+            place(folder.path, self.config)
+            self._share_data(run.parent_run_id or "", run.run_id)
+            folder.freeze(config | {"run_id": run.run_id})
+        ended = folder.ending()
+        if ended is None or ended[0] != "DONE":  # else the app ended before it had noticed
+            folder.reopen()
+            self.planner.check_space([config["settings"]["rank"]], folder.path)
+            with self.device_free(folder):
+                self._run(run, config["kind"], folder)
+        dropped = config["plan"].get("dropped", {})
+        return outcome(folder) | {
+            "rows_identical": dropped.get("identical", 0),
+            "rows_cut": dropped.get("cut", 0),
+            "picks": config["data"]["picks"],
+        }
+
+    def environment(self) -> dict[str, str]:
+        """Of everything that loads a model for training or scoring."""
+        shared = gpu_memory(self.config, self.server.config)
+        tracked = {"TRACKIO_DIR": str((self.store.data_dir / "trackio").resolve())}
+        return environment(self.config, shared) | tracked
+
+    def device_free(self, folder: RunFolder | None = None) -> AbstractContextManager[None]:
+        """Around what needs the device that vLLM may be on; `folder` tells how long it takes."""
+
+        def left_s() -> float | None:
+            return time_left_s(folder.progress()) if folder else None
+
+        return yielded(
+            self.server,
+            self.config,
+            stock_up=self.stock_up,
+            left_s=left_s,
+            give_up=self.stopping.is_set,
         )
-        process = ChildProcess(self._command(part, folder), folder.log, self._environment())
+
+    def _run(self, run: Run, part: Part, folder: RunFolder) -> None:
+        """Start the process and wait; afterwards the folder says how it ended."""
+        started = command(part, folder.path, self.config)
+        process = ChildProcess(started, folder.log, self.environment())
         try:
             cut_short = self._wait(process, run, folder)
         finally:
             process.stop()
-        if cut_short and folder.ending() is None:
-            folder.end(*cut_short)
-        metrics = outcome(folder, process)
-        return metrics | {
-            "rows_identical": snapshot.counts.get("identical", 0),
-            "rows_cut": snapshot.counts.get("cut", 0),
-            "picks": snapshot.counts,
-        }
+        if folder.ending() is None:
+            how = how_it_ended(process.poll())
+            lost = f"The training process {how} before it finished; its log is {folder.log}."
+            folder.end(*(cut_short or ("FAILED", lost)))
 
     def _wait(
         self, process: ChildProcess, run: Run, folder: RunFolder
     ) -> tuple[Ending, str] | None:
         """None when the process has ended by itself, else what to write for it."""
-        asked_for_s = 0.0
+        cancelled_for_s, told = 0.0, None
         while process.wait(0.25) is None:
             if self.stopping.is_set():
-                return "FAILED", "The app was stopped while it ran. Start the run again."
-            if self._cancelled & {run.run_id, run.parent_run_id}:
-                folder.ask_to_stop()
-                asked_for_s += 0.25
-                if asked_for_s > STOP_GRACE_S:
-                    return "CANCELLED", "Stopped on request."
+                return "FAILED", APP_STOPPED
+            asked = self._wanted(run)
+            if asked and asked != told:
+                folder.ask_to_stop(asked)
+                told = asked
+            if asked == "cancel":  # a pause has time: without its checkpoint it is worth nothing
+                cancelled_for_s += 0.25
+            if cancelled_for_s > STOP_GRACE_S:
+                return "CANCELLED", STOPPED
         return None
 
-    def _settings(
-        self, part: Part, changes: dict[str, Any], pairs: int
-    ) -> RewardSettings | DpoSettings:
-        size, context = self.base.parameters, self.policy.context
-        changes = {"seed": self.config.seed} | changes
-        if part == "rm":
-            return override(reward_preset(size, pairs, context), changes)
-        preset = dpo_preset(size, pairs, context)
-        largest = self.policy.max_rank
-        resolved = override(replace(preset, rank=min(preset.rank, largest)), changes)
-        if resolved.rank > largest:
-            raise Invalid(f"rank {resolved.rank} is above policy.max_rank ({largest}).")
-        return resolved
+    def _wanted(self, run: Run) -> End | None:
+        return self._asked.get(run.run_id) or self._asked.get(run.parent_run_id or "")
 
-    def _command(self, part: Part, folder: RunFolder) -> list[str]:
-        nice = ["nice", "-n", str(self.config.nice)]
-        return [*nice, sys.executable, "-m", MODULES[part], str(folder.path)]
+    # --- configurations ---------------------------------------------------------------------------
 
-    def _environment(self) -> dict[str, str]:
-        return import_path() | {
-            "OMP_NUM_THREADS": str(self.config.threads),
-            "HF_HUB_OFFLINE": "1",
-            "TOKENIZERS_PARALLELISM": "false",
-            "OMP_WAIT_POLICY": "PASSIVE",
-            "PYTHONUNBUFFERED": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
+    def _fresh(self, run: Run) -> dict[str, Any]:
+        """Freeze the picks that there are now. Raises Invalid when they do not suffice."""
+        folder, changes = self.folder(run.run_id), run.config["settings"]
+        frozen = snapshots.freeze(
+            self.store, run.run_id, folder.data, self.config.sources, self.config.seed
+        )
+        data = {
+            "sha256": frozen.sha256,
+            "rows_train": frozen.rows_train,
+            "rows_eval": frozen.rows_eval,
+            "picks": frozen.counts,
+        }
+        train, held_out = (picks_of(rows) for rows in snapshots.frozen(self.store, folder.data))
+        parts = [
+            self.planner.part(part, settings_for(part, run.kind, changes), train, held_out)
+            for part in parts_of(run.kind)
+        ]
+        for one in parts:
+            if one.problem:
+                raise Invalid(one.problem)
+        size = sum(file.stat().st_size for file in folder.data.iterdir())
+        self.planner.check_space([one.settings.rank for one in parts], folder.path, size)
+        configs = {one.part: self._config(run, one) | {"data": data} for one in parts}
+        if run.kind != "round":
+            return configs[run.kind]
+        shown = self.planner.command("round", parts)
+        return self._facts(run) | {"data": data, "command": shown, "parts": configs}
+
+    def _config(self, run: Run, one: PartPlan) -> dict[str, Any]:
+        base, policy = self.server.base, self.server.config
+        champion = policies.champion(self.store)
+        return self._facts(run) | {
+            "kind": one.part,
+            "base": str(base.path),
+            "base_name": base.name,
+            "quantization": policy.quantization,
+            "precision": precision_of(one.settings, policy),
+            "parent_policy": champion.policy_id if champion else None,
+            "start_adapter": one.champion.folder if one.champion else None,
+            "seed": one.settings.seed,
+            "settings": asdict(one.settings),
+            "changed": list(one.changed),
+            "rule": rule_of(one.part, one.settings),
+            "plan": one.plan.as_dict(),
+            "warnings": one.warnings,
+            "command": self.planner.command(one.part, [one]),
         }
 
+    def _facts(self, run: Run) -> dict[str, Any]:
+        """What holds for the machine and not for the part."""
+        return {
+            "run_id": run.run_id,
+            "kind": run.kind,
+            "repeat_of": run.config.get("repeat_of"),
+            "launcher": self.config.launcher,
+            "processes": self.config.processes,
+            "threads": self.config.threads,
+            "device": self.config.device or self.server.config.device,
+            "versions": versions(),
+        }
 
-def outcome(folder: RunFolder, process: ChildProcess) -> dict[str, Any]:
-    """The metrics of a run that is DONE; otherwise raises RunFailed or RunCancelled with why."""
-    ending = folder.ending()
-    if ending is None:
-        how = how_it_ended(process.poll())
-        reason = f"The training process {how} before it finished; its log is {folder.log}."
-        folder.end("FAILED", reason)
-        raise RunFailed(reason)
-    name, reason = ending
+    def _repeated(self, run: Run, source: str) -> dict[str, Any]:
+        """The configuration and the frozen data of another run, with what is different now."""
+        before = self.folder(source).config()
+        self._share_data(source, run.run_id)
+        if _digest(self.folder(run.run_id)) != before["data"]["sha256"]:
+            raise Invalid(f"The frozen picks of {source} have changed, so it cannot be repeated.")
+        runs.share_snapshot(self.store, source, run.run_id)
+        facts = self._facts(run)
+        then, now = before["versions"], facts["versions"]
+        facts["versions_differ"] = {
+            name: [then.get(name), now.get(name)]
+            for name in sorted({*then, *now})
+            if then.get(name) != now.get(name)
+        }
+        parts = {
+            part: config | facts | {"kind": part}
+            for part, config in before.get("parts", {}).items()
+        }
+        return before | facts | ({"parts": parts} if parts else {})
+
+    def _share_data(self, source: str, target: str) -> None:
+        """The same frozen files for another run: hard links where they share a disk."""
+        folder = self.folder(target).data
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in self.folder(source).data.glob("*.parquet"):
+            (folder / file.name).unlink(missing_ok=True)  # of a start that was cut short
+            try:
+                os.link(file, folder / file.name)
+            except OSError:
+                shutil.copy2(file, folder / file.name)
+
+
+def configured(folder: RunFolder) -> bool:
+    """Whether its settings and data are frozen: from then on it can be resumed or repeated."""
+    return (folder.path / "config.json").exists()
+
+
+def outcome(folder: RunFolder) -> dict[str, Any]:
+    """The metrics of a run that is DONE; otherwise raises how it ended, with why."""
+    ended = folder.ending()
+    assert ended is not None  # _run writes one where the process did not
+    name, reason = ended
     if name == "DONE":
         return folder.metrics()
+    if name == "PAUSED":
+        raise RunPaused(reason or PAUSED)
     raise RunCancelled(reason) if name == "CANCELLED" else RunFailed(reason)
 
 
-def parts_of(kind: RunKind) -> tuple[Part, ...]:
-    if kind == "round":
-        return ("rm", "dpo")
-    return (kind,)
+def versions() -> dict[str, str]:
+    """Of the libraries that decide what comes out; one that is not installed is left out."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
-def settings_for(part: Part, kind: RunKind, settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings meant for one part: `dpo.beta=0.2`, or plain `beta=0.2` outside a round."""
-    return {
-        key.removeprefix(f"{part}."): value
-        for key, value in settings.items()
-        if _belongs(key, part, kind)
-    }
-
-
-def _belongs(key: str, part: Part, kind: RunKind) -> bool:
-    return key.startswith(f"{part}.") or (kind != "round" and "." not in key)
+def _digest(folder: RunFolder) -> str:
+    digest = hashlib.sha256()
+    for split in snapshots.SPLITS:
+        digest.update((folder.data / f"{split}.parquet").read_bytes())
+    return digest.hexdigest()
 
 
 def reconcile(store: Store) -> list[str]:
@@ -216,9 +328,7 @@ def reconcile(store: Store) -> list[str]:
     """
     lost = [run for run in runs.unfinished(store) if run.status == "running" or run.parent_run_id]
     for run in lost:
-        runs.mark(
-            store, run.run_id, "failed", reason="The app ended while it ran. Start the run again."
-        )
+        runs.mark(store, run.run_id, "failed", reason=APP_ENDED)
         folder = RunFolder(store.data_dir / "runs" / run.run_id)
         if folder.path.exists() and folder.ending() is None:
             folder.end("FAILED", "The app ended while it ran.")

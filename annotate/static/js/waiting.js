@@ -4,10 +4,9 @@ import { undoButton } from "./actions.js";
 import { $, h, replace } from "./dom.js";
 import { has, t } from "./i18n.js";
 
-/** `waiting` is {code, message} of the API. */
+/** `waiting` is {code, message, minutes} of the API. */
 export function showWaiting(desk, waiting) {
-  const key = `wait.${waiting?.code}`;
-  const sentence = has(key) ? t(key) : (waiting?.message ?? "");
+  const sentence = sentenceOf(waiting);
   const card = $("#waiting");
   if (card.hidden) {
     replace(card, h("span", { class: "calm", "aria-hidden": "true" }), h("h2", {}, t("wait.title")), h("p", { class: "sub" }), undoButton(desk));
@@ -15,6 +14,12 @@ export function showWaiting(desk, waiting) {
   }
   const line = $("p", card);
   if (line.textContent !== sentence) line.textContent = sentence;
+}
+
+function sentenceOf(waiting) {
+  if (waiting?.minutes) return t(`wait.${waiting.code}_for`, { n: waiting.minutes });
+  const key = `wait.${waiting?.code}`;
+  return has(key) ? t(key) : (waiting?.message ?? "");
 }
 
 export function hideWaiting() {

@@ -1,0 +1,200 @@
+"""What the training room shows and does: plans, the queue, and each run from its folder.
+
+JSON shapes; all of them are documented in docs/api.md.
+
+form      {kind, parts: [{part, help, fields: [{name, type, group, default, help, unit, choices,
+          least, most}]}]}; `most` is null without a bound. In a round a setting is called
+          PART.NAME in `set`, else NAME.
+preview   {kind, command, problem, warnings, parts: [{part, settings, preset, changed, plan, rule,
+          problem, warnings}]}; `problem` is the sentence why it cannot start, or null; `plan` holds
+          its `sentence`; `changed` are the names that differ from the preset.
+listed    {runs: [run], queue: [run_id]}; run: that of the store, with `can`: the actions that are
+          open now (pause, resume, cancel, repeat).
+one       run with {config, asked, can, resumable, place, time_left_s, warnings, parts: [run]};
+          `asked`: what was set by hand; `place`: 1 is next, null when it does not wait.
+progress  {progress: [line], from, next}; ask again with after=next. `from` below `after`: a resumed
+          run went back; drop what you have from that line on. Lines of a round name their `part`.
+samples   [{step, part, prompt: [message], text, html}]
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+from annotate.api_json import run_json
+from annotate.rendering import rendered
+from store import runs, users
+from store.database import Store
+from store.rows import RUN_KINDS, Invalid, Run, RunKind
+from train.loop import TrainLoop
+from train.outlook import run_warnings, time_left_s
+from train.planning import parts_of
+from train.process import tail
+from train.settings import KINDS, Part
+
+MOST_LISTED = 50
+Lines = list[dict[str, Any]]
+
+
+class TrainingRoom:
+    def __init__(self, store: Store, loop: TrainLoop) -> None:
+        self.store, self.loop, self.trainer = store, loop, loop.trainer
+
+    # --- before a start ---------------------------------------------------------------------------
+
+    def form(self, kind: str) -> dict[str, Any]:
+        """Raises Invalid for an unknown kind."""
+        if kind not in RUN_KINDS:
+            raise Invalid(f"Unknown kind of run {kind!r}: choose {', '.join(RUN_KINDS)}.")
+        return {"kind": kind, "parts": [self._form(part) for part in parts_of(kind)]}
+
+    def preview(self, kind: RunKind, changes: dict[str, Any]) -> dict[str, Any]:
+        """Raises Invalid for a setting that cannot be; too few picks are a `problem`."""
+        planner = self.trainer.planner
+        parts = planner.preview(kind, changes)
+        problems = [one.problem for one in parts if one.problem]
+        if not problems:
+            try:
+                ranks = [one.settings.rank for one in parts]
+                planner.check_space(ranks, self.store.data_dir / "runs")
+            except Invalid as error:
+                problems = [str(error)]
+        return {
+            "kind": kind,
+            "command": planner.command(kind, parts),
+            "problem": problems[0] if problems else None,
+            "warnings": [warning for one in parts for warning in one.warnings],
+            "parts": [one.as_dict() for one in parts],
+        }
+
+    # --- actions ----------------------------------------------------------------------------------
+
+    def start(
+        self,
+        kind: RunKind | None,
+        user_id: str,
+        changes: dict[str, Any] | None = None,
+        repeat_of: str | None = None,
+    ) -> str:
+        """Queue a run. Raises Invalid, NotFound, Conflict."""
+        if repeat_of is None:
+            if kind is None:
+                raise Invalid("Name the kind of the run, or the run to repeat.")
+            return self.loop.request(kind, user_id, changes)
+        if changes or kind not in (None, runs.get(self.store, repeat_of).kind):
+            raise Invalid("A repeated run keeps its kind and its settings. Leave them out.")
+        return self.loop.repeat(repeat_of, user_id)
+
+    def pause(self, run_id: str) -> None:
+        self.loop.pause(run_id)
+
+    def resume(self, run_id: str) -> None:
+        self.loop.resume(run_id)
+
+    def cancel(self, run_id: str) -> None:
+        self.loop.cancel(run_id)
+
+    # --- looks ------------------------------------------------------------------------------------
+
+    def listed(self) -> dict[str, Any]:
+        found = runs.newest(self.store, MOST_LISTED)
+        return {
+            "runs": [self._brief(run) for run in found],
+            "queue": [run.run_id for run in self.loop.waiting()],
+        }
+
+    def one(self, run_id: str) -> dict[str, Any]:
+        """Raises NotFound."""
+        run = runs.get(self.store, run_id)
+        queue = [waiting.run_id for waiting in self.loop.waiting()]
+        lines, parts = self._lines(run), runs.children(self.store, run_id)
+        samples = [] if run.kind == "round" else self.trainer.folder(run_id).samples()
+        brief = self._brief(run)
+        return brief | {
+            "asked": run.config.get("settings", {}),
+            "config": run.config | self._config(run),
+            "resumable": "resume" in brief["can"],
+            "place": queue.index(run_id) + 1 if run_id in queue else None,
+            "time_left_s": time_left_s(lines) if run.status == "running" else None,
+            "warnings": [asdict(one) for one in run_warnings(lines, samples)],
+            "parts": [self._brief(part) | {"config": self._config(part)} for part in parts],
+        }
+
+    def progress(self, run_id: str, after: int = 0) -> dict[str, Any]:
+        """Lines from `after` on, all of them when a resumed run went back. Raises NotFound."""
+        lines = self._lines(runs.get(self.store, run_id))
+        start = after if after <= len(lines) else 0
+        return {"progress": lines[start:], "from": start, "next": len(lines)}
+
+    def samples(self, run_id: str) -> Lines:
+        """Raises NotFound."""
+        return [
+            {**line, "part": part.kind, "html": rendered(line["text"])}
+            for part in self._parts(runs.get(self.store, run_id))
+            for line in self.trainer.folder(part.run_id).samples()
+        ]
+
+    def log(self, run_id: str, lines: int) -> str:
+        """The end of the log; of a round that of the part at work. Raises NotFound."""
+        last = self._parts(runs.get(self.store, run_id))[-1:]
+        return tail(self.trainer.folder(last[0].run_id).log, lines) if last else ""
+
+    # --- pieces -----------------------------------------------------------------------------------
+
+    def _form(self, part: Part) -> dict[str, Any]:
+        fields = [
+            {**asdict(one), "most": one.most if math.isfinite(one.most) else None}
+            for one in self.trainer.planner.form(part)
+        ]
+        return {"part": part, "help": KINDS[part].__doc__ or "", "fields": fields}
+
+    def _brief(self, run: Run) -> dict[str, Any]:
+        return run_json(run) | {"can": self._can(run), "metrics": self._named(run.metrics)}
+
+    def _can(self, run: Run) -> list[str]:
+        if run.parent_run_id is not None:
+            return ["repeat"] if self.loop.can_repeat(run) else []
+        open_now = {
+            "pause": run.status in ("queued", "running"),
+            "resume": self.loop.can_resume(run),
+            "cancel": run.status not in runs.FINAL,
+            "repeat": self.loop.can_repeat(run),
+        }
+        return [action for action, can in open_now.items() if can]
+
+    def _named(self, metrics: dict[str, Any]) -> dict[str, Any]:
+        """People by their names instead of ids, in a reward model's metrics and in a round's."""
+        told = dict(metrics)
+        if by_person := told.get("accuracy_by_annotator"):
+            names = {user.user_id: user.name for user in users.everyone(self.store)}
+            told["accuracy_by_annotator"] = {
+                names.get(user_id, user_id): value for user_id, value in by_person.items()
+            }
+        if isinstance(told.get("reward_model"), dict):
+            told["reward_model"] = self._named(told["reward_model"])
+        return told
+
+    def _config(self, run: Run) -> dict[str, Any]:
+        """As frozen; empty before. Of a round the parts have their own."""
+        folder = self.trainer.folder(run.run_id)
+        try:
+            config = folder.config()
+        except FileNotFoundError:
+            return {}
+        config.pop("parts", None)
+        return config
+
+    def _parts(self, run: Run) -> list[Run]:
+        return runs.children(self.store, run.run_id) if run.kind == "round" else [run]
+
+    def _lines(self, run: Run) -> Lines:
+        """Of a round those of its parts, each with its `part`."""
+        if run.kind != "round":
+            return self.trainer.folder(run.run_id).progress()
+        return [
+            line | {"part": part.kind}
+            for part in self._parts(run)
+            for line in self.trainer.folder(part.run_id).progress()
+        ]

@@ -1,0 +1,34 @@
+"""Picks that came after the newest round: what drift is measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from store.database import Store
+from store.rows import Source
+from store.snapshots import QUERY
+
+FRESH = (
+    "copy (select * exclude (held_out) from ("
+    + QUERY
+    + """)
+    where judgment_id in (
+        select judgment_id from judgment where seq > coalesce((
+            select max(seq) from run
+            where kind = 'round' and json_extract(config, '$.repeat_of') is null
+        ), 0)
+    )) to $file (format parquet, compression zstd)
+"""
+)
+
+
+def write_fresh(store: Store, file: Path, sources: Sequence[Source]) -> int:
+    """Write these picks as they would be frozen; returns how many. People's and simulated ones
+    only: an import is no sign of a change in taste."""
+    chosen = [source for source in sources if source != "import"]
+    newest = store.read_one("select coalesce(max(seq), 0) as s from judgment") or {"s": 0}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    values = {"up_to": newest["s"], "sources": chosen, "salt": "0", "share": 0.0}
+    copied = store.read(FRESH, values | {"file": str(file)})
+    return int(copied[0]["Count"])

@@ -1,0 +1,71 @@
+"""Which picks are fresh, and how long a measurement of drift counts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from store import runs
+from store.database import Store
+from store.fresh import write_fresh
+from store.rows import User
+from tests.stored import add_imports, add_picks, add_policy, add_user
+from train.base_model import BaseModel
+from train.drift import DriftMeter
+from train.policy.server import PolicyServer
+from train.policy.vllm import PolicyConfig
+from train.runs import TrainConfig, Trainer
+from train.triggers import Drift
+
+SOURCES = ("human", "simulated", "import")
+
+
+@pytest.fixture
+def ann(store: Store) -> User:
+    add_policy(store)
+    return add_user(store, "ann")
+
+
+@pytest.fixture
+def meter(store: Store, tmp_path: Path) -> Iterator[DriftMeter]:
+    base = BaseModel("starter", tmp_path, 1)
+    server = PolicyServer(PolicyConfig(), base, tmp_path / "vllm.log")
+    yield DriftMeter(store, Trainer(store, server, TrainConfig()))
+    server.stop()
+
+
+def fresh(store: Store, file: Path) -> list[str]:
+    written = write_fresh(store, file, SOURCES)
+    rows = store.read("select judgment_id from read_parquet($file)", {"file": str(file)})
+    assert written == len(rows)
+    return [row["judgment_id"] for row in rows]
+
+
+def test_fresh_are_peoples_picks_after_the_last_round(
+    store: Store, ann: User, tmp_path: Path
+) -> None:
+    file = tmp_path / "drift" / "picks.parquet"
+    first = add_picks(store, ann, 2)
+    add_imports(store, 3)
+    assert fresh(store, file) == first
+    round_id = runs.add(store, "round", {"settings": {}}, None)
+    assert fresh(store, file) == []
+    later = add_picks(store, ann, 2, "tie")
+    runs.add(store, "dpo", {"settings": {}}, None)
+    runs.add(store, "round", {"settings": {}, "repeat_of": round_id}, None)
+    assert fresh(store, file) == later  # a repeated round learned from none of them
+
+
+def test_a_measurement_counts_until_the_next_round(store: Store, meter: DriftMeter) -> None:
+    assert meter.measured() is None
+    meter.folder.mkdir(parents=True)
+    found = {"accuracy": 0.5, "n": 40, "at": 50, "round": ""}
+    (meter.folder / "measured.json").write_text(json.dumps(found))
+    assert meter.measured() == Drift(0.5, 40, 50)
+    runs.add(store, "round", {"settings": {}}, None)
+    assert meter.measured() is None
+    (meter.folder / "measured.json").write_text("{cut sho")
+    assert meter.measured() is None

@@ -1,0 +1,252 @@
+"""What a run would do, told before it starts: settings, counted rows, the command, its faults."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from store import judgments, policies
+from store.database import Store
+from store.importing import NewPreference, add_preferences
+from store.rows import Invalid, Message
+from tests.stored import LEASE, add_imports, add_picks, add_policy, add_user
+from tests.test_adapters import SHAPES, write
+from train.base_model import BaseModel
+from train.planning import PartPlan, Planner, parts_of, precision_of, settings_for
+from train.policy.adapters import SHAPES as SHAPES_FILE
+from train.policy.adapters import publish
+from train.policy.vllm import PolicyConfig
+from train.settings import DpoSettings
+from train.space import adapter_weights, check_space, needed_bytes
+
+SOURCES = ("human", "simulated", "import")
+
+
+@pytest.fixture
+def planner(store: Store) -> Planner:
+    add_policy(store)  # the base serves
+    base = BaseModel("starter", store.data_dir / "no-model", 3_000_000)
+    return Planner(store, base, PolicyConfig(max_rank=8), SOURCES, seed=7)
+
+
+@pytest.fixture
+def picks(store: Store, planner: Planner) -> Iterator[None]:
+    """24 preferences and 4 ties."""
+    add_imports(store, 24)
+    add_picks(store, add_user(store, "ann"), 4, "tie")
+    return
+
+
+def one(parts: list[PartPlan]) -> PartPlan:
+    (part,) = parts
+    return part
+
+
+# --- settings -------------------------------------------------------------------------------------
+
+
+def test_a_preset_fits_the_model_the_picks_and_what_is_served(planner: Planner) -> None:
+    settings = planner.preset("dpo", 100)
+    assert (settings.learning_rate, settings.epochs, settings.seed) == (1e-3, 8, 7)
+    assert (settings.rank, settings.max_length) == (8, 1024)  # policy.max_rank, policy.context
+    assert planner.preset("rm", 100).rank == 16  # is not served
+    assert planner.settings("dpo", {"epochs": "2"}, 100).epochs == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "sentence"),
+    [
+        ("dpo", {"bta": 0.2}, "Unknown setting 'bta': choose learning_rate"),
+        ("sft", {"rank": 16}, "rank 16 is above policy.max_rank (8)."),
+        ("kto", {"dpo.beta": 1}, "Unknown setting 'dpo.beta': write kto.NAME=VALUE."),
+        ("round", {"beta": 1}, "Unknown setting 'beta': write rm.NAME=VALUE or dpo.NAME=VALUE."),
+    ],
+)
+def test_settings_that_cannot_be(
+    planner: Planner, kind: Any, settings: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(Invalid) as caught:
+        planner.preview(kind, settings)
+    assert sentence in str(caught.value)
+
+
+def test_settings_reach_the_part_that_they_are_meant_for() -> None:
+    given = {"rm.epochs": 2, "dpo.beta": 0.2, "dpo.epochs": 3}
+    assert settings_for("rm", "round", given) == {"epochs": 2}
+    assert settings_for("dpo", "round", given) == {"beta": 0.2, "epochs": 3}
+    assert settings_for("dpo", "dpo", {"beta": 0.2, "dpo.epochs": 3}) == {"beta": 0.2, "epochs": 3}
+    assert parts_of("round") == ("rm", "dpo") and parts_of("kto") == ("kto",)
+
+
+@pytest.mark.parametrize(
+    ("asked", "served", "precision"),
+    [
+        ("served", "nf4", "nf4"),
+        ("served", "none", "bf16"),
+        ("bf16", "nf4", "bf16"),
+        ("nf4", "none", "nf4"),
+    ],
+)
+def test_precision(asked: str, served: Any, precision: str) -> None:
+    settings = DpoSettings(precision=asked)
+    assert precision_of(settings, PolicyConfig(quantization=served)) == precision
+
+
+# --- rows and the command -------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("picks")
+def test_a_plan_counts_the_rows_and_names_what_was_changed(planner: Planner) -> None:
+    parts = planner.preview("dpo", {"beta": "0.2", "ties": "soft", "epochs": "5"})
+    told = one(parts).as_dict()
+    assert told["plan"]["sentence"] == "28 picks: 18 pairs, 3 ties at 50 %, 7 held out"
+    assert told["changed"] == ["epochs", "beta", "ties"]
+    assert told["preset"]["epochs"] == 10 and told["settings"]["epochs"] == 5
+    assert told["rule"]["ties"] == "A tie is a label of 50 %."
+    assert told["problem"] is None
+    assert planner.command("dpo", parts) == (
+        "prefloop train dpo --set epochs=5 --set beta=0.2 --set ties=soft"
+    )
+
+
+@pytest.mark.usefixtures("picks")
+def test_the_command_of_a_round_names_the_part(planner: Planner) -> None:
+    parts = planner.preview("round", {"rm.epochs": 1, "dpo.gradient_checkpointing": "true"})
+    assert planner.command("round", parts) == (
+        "prefloop train round --set rm.epochs=1 --set dpo.gradient_checkpointing=true"
+    )
+    assert [part.plan.sentence for part in parts] == [
+        "28 picks: 18 pairs, 3 ties at 50 %, 7 held out",
+        "28 picks: 18 pairs, 4 ties dropped, 6 held out",
+    ]
+
+
+def test_a_plan_sees_new_picks_and_those_taken_back(planner: Planner, store: Store) -> None:
+    user = add_user(store, "ann")
+    done = add_picks(store, user, 3)
+    assert one(planner.preview("rm", {})).plan.picks == 3
+    first = planner.picks_now()
+    assert planner.picks_now() is first  # nothing new: not read again
+    judgments.retract(store, user, done[0], LEASE)
+    assert one(planner.preview("rm", {})).plan.picks == 2
+
+
+# --- faults ---------------------------------------------------------------------------------------
+
+
+def test_picks_that_do_not_suffice_are_told_before_the_start(
+    planner: Planner, store: Store
+) -> None:
+    def problem() -> str | None:
+        return one(planner.preview("dpo", {})).problem
+
+    assert problem() == "There are no picks to train on. Annotate some pairs first."
+    user = add_user(store, "ann")
+    add_picks(store, user, 2, "tie")
+    assert problem() == (
+        "Every pick is a tie, so none says which answer is better. Annotate some more."
+    )
+    add_imports(store, 3)
+    assert "at least 8 picks with a better side; there are 3" in str(problem())
+    add_imports(store, 20)
+    assert problem() is None
+
+
+def test_too_few_prompts_to_hold_some_out(planner: Planner, store: Store) -> None:
+    question: list[Message] = [{"role": "user", "content": "The same question?"}]
+    rows = [NewPreference(question, f"Yes {number}.", f"No {number}.") for number in range(12)]
+    add_preferences(store, rows)
+    assert "come from too few prompts to hold some out" in str(
+        one(planner.preview("dpo", {})).problem
+    )
+
+
+def test_one_sided_picks_are_a_warning(planner: Planner, store: Store) -> None:
+    add_picks(store, add_user(store, "ann"), 12)
+    part = one(planner.preview("dpo", {}))
+    assert part.problem is None
+    assert "one_sided_left" in [warning["key"] for warning in part.warnings]
+
+
+# --- going on from the champion -------------------------------------------------------------------
+
+
+def serve(store: Store, policy_id: str, base: dict[str, list[int]] = SHAPES) -> None:
+    """A champion with a real adapter of rank 2 for SHAPES. `base`: the shapes of what is served."""
+    folder = store.data_dir / "policies"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / SHAPES_FILE).write_text(json.dumps(base))
+    source = write(store.data_dir / f"made-{policy_id}")
+    path, sha256 = publish(source, folder, policy_id, SHAPES, 8)
+    policies.add(
+        store,
+        policy_id,
+        parent=None,
+        run_id=None,
+        base_model="starter",
+        adapter_path=f"policies/{path.name}",
+        adapter_sha256=sha256,
+    )
+    policies.decide(store, policy_id, "promote", "because")
+
+
+@pytest.mark.usefixtures("picks")
+def test_the_base_as_champion_means_to_start_from_the_base(planner: Planner) -> None:
+    part = one(planner.preview("dpo", {"start": "champion"}))
+    assert (part.champion, part.problem) == (None, None)
+    assert part.warnings[0]["key"] == "champion_is_base"
+
+
+@pytest.mark.usefixtures("picks")
+def test_a_run_from_the_champion_keeps_its_rank(planner: Planner, store: Store) -> None:
+    serve(store, "policy-000001")
+    part = one(planner.preview("kto", {"start": "champion"}))
+    assert part.champion is not None and part.problem is None
+    assert Path(part.champion.folder).is_absolute()
+    assert (part.champion.policy_id, part.champion.rank, part.settings.rank) == (
+        "policy-000001",
+        2,
+        2,
+    )
+    other = one(planner.preview("dpo", {"start": "champion", "rank": 8}))
+    assert other.problem is not None and "policy-000001 has rank 2" in other.problem
+    assert one(planner.preview("dpo", {"rank": 8})).champion is None
+
+
+@pytest.mark.usefixtures("picks")
+def test_an_adapter_of_another_base_is_no_start(planner: Planner, store: Store) -> None:
+    serve(store, "policy-000001", base={name: [60, 40] for name in SHAPES})
+    part = one(planner.preview("dpo", {"start": "champion"}))
+    assert part.problem is not None
+    assert (
+        part.problem.startswith("The adapter is not valid: ") and "the base wants" in part.problem
+    )
+
+
+@pytest.mark.usefixtures("picks")
+def test_an_adapter_that_was_changed_is_no_start(planner: Planner, store: Store) -> None:
+    serve(store, "policy-000001")
+    (store.data_dir / "policies" / "policy-000001" / "adapter_config.json").write_text("{}")
+    part = one(planner.preview("dpo", {"start": "champion"}))
+    assert part.problem is not None and "have changed since it was published" in part.problem
+
+
+# --- the disk -------------------------------------------------------------------------------------
+
+
+def test_room_for_a_run() -> None:
+    weights = adapter_weights([(64, 32), (32, 32)], rank=8)
+    assert weights == 8 * (96 + 64)
+    needed = needed_bytes(weights, data=1000)
+    assert needed == 2 * 12 * weights + 4 * weights + 4000 + 128 * 2**20
+    check_space(needed, needed, Path("/data/runs"))
+    with pytest.raises(Invalid) as caught:
+        check_space(50 * 2**20, needed, Path("/data/runs"))
+    assert str(caught.value) == (
+        "The disk of /data/runs has 50 MB free, and this run may need 128 MB. "
+        "Free some space, then start it again."
+    )

@@ -1,0 +1,169 @@
+"""`prefloop train` and `prefloop runs` over a site whose loop never starts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from annotate.api_client import ApiClient
+from annotate.commands import add_commands
+from annotate.run_commands import follow, summary
+from store import runs, users
+from store.rows import Conflict, Invalid, NotFound, PrefloopError
+from tests.stored import add_imports, add_policy
+from tests.website import Site, made_site
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with made_site(tmp_path_factory.mktemp("site")) as made:
+        add_policy(made.store)
+        add_imports(made.store, 24)
+        yield made
+
+
+def token(site: Site) -> str:
+    return users.issue(site.store, users.named(site.store, "researcher").user_id, "api")
+
+
+@pytest.fixture(scope="module")
+def cli(site: Site) -> typer.Typer:
+    secret = token(site)
+
+    def connect(
+        config_file: Path | None, data_dir: Path | None, *, policy: bool = False
+    ) -> AbstractContextManager[ApiClient]:
+        return ApiClient(site.url, secret)
+
+    made = typer.Typer()
+    add_commands(made, connect)
+    return made
+
+
+def ask(cli: typer.Typer, *arguments: str) -> Result:
+    return CliRunner().invoke(cli, [*arguments])
+
+
+def said(cli: typer.Typer, *arguments: str) -> str:
+    done = ask(cli, *arguments)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_a_plan_is_told_before_the_start(cli: typer.Typer, site: Site) -> None:
+    told = said(cli, "train", "round", "--set", "dpo.beta=0.2", "--preview").splitlines()
+    assert told[0] == "rm: 24 picks: 18 pairs, 6 held out"
+    assert "dpo: 24 picks: 18 pairs, 6 held out" in told
+    assert "  Settings: the preset, but beta=0.2." in told
+    assert told[-1] == "prefloop train round --set dpo.beta=0.2"
+    assert runs.newest(site.store) == []
+
+
+def test_all_settings_are_listed(cli: typer.Typer) -> None:
+    told = said(cli, "train", "round", "--list-settings")
+    assert "    dpo.gradient_checkpointing=false\n" in told
+    assert "    rm.batch=16 rows\n        Rows on the device at once. 1 or more.\n" in told
+    assert "One of sigmoid, ipo, robust, hinge, apo_zero, sigmoid_norm.\n" in told
+    assert "    learning_rate=0.001\n" in said(cli, "train", "kto", "--list-settings")
+
+
+def test_a_run_is_started_and_steered(cli: typer.Typer, site: Site) -> None:
+    assert said(cli, "train", "dpo", "--set", "epochs=2").startswith("run-000001 is queued. ")
+    assert "run-000001  dpo   queued" in said(cli, "runs")
+    assert said(cli, "runs", "pause", "run-000001").startswith("run-000001 pauses")
+    assert json.loads(said(cli, "runs", "show", "run-000001"))["status"] == "paused"
+    assert said(cli, "runs", "resume", "run-000001").startswith("run-000001 waits to go on.")
+    assert said(cli, "runs", "cancel", "run-000001").startswith("run-000001 ends")
+    assert "Cancelled before it started." in said(cli, "runs", "list")
+    assert said(cli, "runs", "log", "run-000001") == "\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        (("train", "dpo", "--set", "epochs"), Invalid, "Cannot read --set 'epochs'"),
+        (("train", "dpo", "--set", "bta=1"), Invalid, "Unknown setting 'bta'"),
+        (("train", "dpo", "--set", "bta=1", "--preview"), Invalid, "Unknown setting 'bta'"),
+        (("runs", "show", "run-000099"), NotFound, "There is no run 'run-000099'"),
+        (("runs", "repeat", "run-000001"), Conflict, "never began"),
+    ],
+)
+def test_what_cannot_be_done(
+    cli: typer.Typer, arguments: tuple[str, ...], error: type[PrefloopError], words: str
+) -> None:
+    done = ask(cli, *arguments)
+    assert isinstance(done.exception, error) and words in str(done.exception)
+
+
+def test_a_run_must_be_named(cli: typer.Typer) -> None:
+    done = ask(cli, "runs", "pause")
+    assert done.exit_code == 2 and "pause needs the id of a run" in done.output
+
+
+def test_waiting_for_a_run_ends_when_it_rests(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id = runs.add(site.store, "sft", {"settings": {}}, None)
+    folder = site.trainer.folder(run_id)
+    folder.freeze({"kind": "sft"})
+    folder.add_progress({"step": 3, "max_steps": 12, "loss": 0.5, "seconds": 3.0})
+    with ApiClient(site.url, token(site)) as client:
+        runs.mark(site.store, run_id, "paused", reason="Paused after step 3.")
+        follow(client, run_id)
+        told = capsys.readouterr()
+        assert told.err == f"{run_id} paused sft step 3 of 12, loss 0.500\n"
+        assert told.out == f"{run_id} is paused. `prefloop runs resume {run_id}` goes on.\n"
+        runs.mark(site.store, run_id, "failed", reason="It was too much.")
+        with pytest.raises(PrefloopError, match=f"{run_id} failed: It was too much."):
+            follow(client, run_id)
+        runs.mark(site.store, run_id, "done", metrics={"rows_train": 18, "rows_eval": 6})
+        follow(client, run_id)
+        assert "sft policy: 18 rows used" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("kind", "metrics", "lines"),
+    [
+        (
+            "sft",
+            {"rows_train": 18, "rows_eval": 6, "eval_loss": 1.25},
+            [
+                "run-1 done. Why.",
+                (
+                    "  sft policy: 18 rows used, 6 held out, 0 too long, 0 identical, 0 cut short; "
+                    "held-out loss 1.250"
+                ),
+            ],
+        ),
+        (
+            "round",
+            {
+                "rows_train": 18,
+                "rows_eval": 6,
+                "rows_cut": 1,
+                "accuracy": 0.75,
+                "accuracy_low": 0.5,
+                "accuracy_high": 0.9,
+                "reward_model": {"rows_train": 20, "rows_eval": 7},
+            },
+            [
+                "run-1 done. Why.",
+                "  reward model: 20 rows used, 7 held out, 0 too long, 0 identical, 0 cut short",
+                (
+                    "  dpo policy: 18 rows used, 6 held out, 0 too long, 0 identical, 1 cut short; "
+                    "held-out accuracy 75.0% (95 % interval 50.0% to 90.0%)"
+                ),
+            ],
+        ),
+    ],
+)
+def test_the_result_in_plain_words(kind: str, metrics: dict[str, Any], lines: list[str]) -> None:
+    run = {"run_id": "run-1", "kind": kind, "reason": "Why.", "metrics": metrics}
+    assert summary(run).splitlines() == lines

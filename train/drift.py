@@ -1,0 +1,105 @@
+"""Drift: does the reward model still order what people pick now? Measured on fresh picks."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from store import fresh, runs
+from store.database import Store
+from store.rows import PrefloopError, Run, utc_now
+from train.process import ChildProcess
+from train.runs import Trainer
+from train.triggers import Drift
+
+log = logging.getLogger(__name__)
+LONGEST_S = 1800.0  # for scoring; the queue waits meanwhile
+
+
+class DriftMeter:
+    """Scores the picks since the last round with the newest reward model, as a child process."""
+
+    def __init__(self, store: Store, trainer: Trainer) -> None:
+        self.store, self.trainer = store, trainer
+        self.folder = store.data_dir / "drift"
+
+    def measured(self) -> Drift | None:
+        """The last measurement, when it was made after the last round."""
+        known = _read(self.folder / "measured.json")
+        if known is None or known["round"] != self._last_round():
+            return None
+        return Drift(known["accuracy"], known["n"], known["at"])
+
+    def measure(self, picks: int) -> None:
+        """`picks`: new ones, which the next measurement is counted from. Never raises: what cannot
+        be measured starts nothing, and is tried again after as many new picks."""
+        model = runs.newest_reward_model(self.store)
+        assert model is not None
+        facts: dict[str, Any] = {"accuracy": 1.0, "n": 0}
+        try:
+            facts |= self._score(model)
+        except (OSError, ValueError, KeyError, PrefloopError) as error:
+            log.warning("drift could not be measured: %s", error)
+        facts |= {
+            "at": picks,
+            "round": self._last_round(),
+            "reward_model": model.run_id,
+            "when": utc_now().isoformat() + "Z",
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "measured.json").write_text(json.dumps(facts, indent=1))
+        share, n = 100 * facts["accuracy"], facts["n"]
+        log.info("%s orders %.0f %% of %d fresh picks as people did", model.run_id, share, n)
+
+    def _score(self, model: Run) -> dict[str, Any]:
+        """Raises OSError or ValueError when there is no result."""
+        trained = self.trainer.folder(model.run_id)
+        (self.folder / "scores.json").unlink(missing_ok=True)
+        before = trained.config()
+        rows = fresh.write_fresh(
+            self.store, self.folder / "picks.parquet", self.trainer.config.sources
+        )
+        wanted = {
+            "base": before["base"],
+            "precision": before["precision"],
+            "adapter": str(trained.adapter.resolve()),
+            "temperature": trained.metrics().get("temperature", 1.0),
+            "settings": before["settings"],
+            "rows": rows,
+        }
+        (self.folder / "config.json").write_text(json.dumps(wanted, indent=1))
+        with self.trainer.device_free():
+            self._run()
+        found = _read(self.folder / "scores.json")
+        if found is None:
+            raise ValueError(f"train.score left no result; its log is {self.folder / 'log.txt'}")
+        return found
+
+    def _run(self) -> None:
+        nice = ["nice", "-n", str(self.trainer.config.nice)]
+        command = [*nice, sys.executable, "-m", "train.score", str(self.folder.resolve())]
+        process = ChildProcess(command, self.folder / "log.txt", self.trainer.environment())
+        deadline = time.monotonic() + LONGEST_S
+        try:
+            while process.wait(0.25) is None:
+                if self.trainer.stopping.is_set() or time.monotonic() > deadline:
+                    return
+        finally:
+            process.stop()
+
+    def _last_round(self) -> str:
+        last = runs.last_round(self.store)
+        return last.isoformat() if last else ""
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    """None when it is not there, or was cut short."""
+    try:
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found

@@ -1,0 +1,229 @@
+"""What a run will do, told before it starts: its settings, rows, rule and command. No torch."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from store import policies, snapshots
+from store.database import Store
+from store.rows import Invalid, RunKind, Source
+from train import space
+from train.base_model import BaseModel
+from train.picks import Pick
+from train.plan import Plan, plan
+from train.plan import problem as too_little
+from train.policy.adapters import FILES, SHAPES, BadAdapter, check, read_shapes, verify
+from train.policy.registry import BASE_POLICY
+from train.policy.vllm import PolicyConfig
+from train.presets import preset
+from train.rules import rule_of
+from train.settings import AnySettings, Field, Part, form, override
+
+PRECISION = {"nf4": "nf4", "none": "bf16"}  # of the base, by policy.quantization
+Picks = tuple[list[Pick], list[Pick]]
+FEW = 100  # picks that a preset is made for where there are none yet
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The policy that a run goes on from."""
+
+    policy_id: str
+    folder: str  # absolute
+    rank: int
+
+
+@dataclass(frozen=True)
+class PartPlan:
+    """One part of a run. `problem`: the sentence why it cannot start."""
+
+    part: Part
+    settings: AnySettings
+    preset: AnySettings
+    plan: Plan
+    champion: Champion | None  # that it goes on from
+    warnings: list[dict[str, Any]]
+    problem: str | None
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """What differs from the preset."""
+        usual = asdict(self.preset)
+        return {key: value for key, value in asdict(self.settings).items() if value != usual[key]}
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "part": self.part,
+            "settings": asdict(self.settings),
+            "preset": asdict(self.preset),
+            "changed": list(self.changed),
+            "plan": self.plan.as_dict(),
+            "rule": rule_of(self.part, self.settings),
+            "warnings": self.warnings,
+            "problem": self.problem,
+        }
+
+
+class Planner:
+    """Everything about a run that depends on the model and the configuration."""
+
+    def __init__(
+        self,
+        store: Store,
+        base: BaseModel,
+        policy: PolicyConfig,
+        sources: Sequence[Source],
+        seed: int,
+    ) -> None:
+        self.store, self.base, self.policy = store, base, policy
+        self.sources, self.seed = sources, seed
+        self._known: tuple[int, Picks] | None = None
+        self._reading = threading.Lock()
+
+    def preview(self, kind: RunKind, changes: dict[str, Any]) -> list[PartPlan]:
+        """What a run started now would do. Raises Invalid."""
+        self.check(kind, changes)
+        train, held_out = self.picks_now()
+        return [
+            self.part(part, settings_for(part, kind, changes), train, held_out)
+            for part in parts_of(kind)
+        ]
+
+    def form(self, part: Part) -> list[Field]:
+        """Defaults are the preset for the picks that there are now."""
+        return form(self.preset(part, len(self.picks_now()[0]) or FEW))
+
+    def picks_now(self) -> Picks:
+        """To train on and held out; read again only when picks were made or taken back."""
+        with self._reading:
+            newest = snapshots.newest(self.store)
+            if self._known is None or self._known[0] != newest:
+                train, held_out = snapshots.preview(self.store, self.sources, self.seed)
+                self._known = newest, (picks_of(train), picks_of(held_out))
+            return self._known[1]
+
+    def check_space(self, ranks: Iterable[int], folder: Path, data: int = 0) -> None:
+        """`ranks` of the adapters; `data`: bytes of the picks that are still to be frozen.
+
+        Raises Invalid when the disk of `folder` has no room.
+        """
+        shapes = self.store.data_dir / "policies" / SHAPES
+        layers = space.sizes(json.loads(shapes.read_text())) if shapes.exists() else []
+        weights = sum(space.adapter_weights(layers, rank) for rank in ranks)
+        needed = space.needed_bytes(weights, data)
+        space.check_space(space.free_bytes(folder), needed, folder)
+
+    def preset(self, part: Part, picks: int) -> AnySettings:
+        fitted = preset(part, self.base.parameters, picks, self.policy.context)
+        rank = fitted.rank if part == "rm" else min(fitted.rank, self.policy.max_rank)
+        return replace(fitted, rank=rank, seed=self.seed)
+
+    def settings(self, part: Part, changes: dict[str, Any], picks: int) -> AnySettings:
+        """Raises Invalid."""
+        resolved = override(self.preset(part, picks), changes)
+        if part != "rm" and resolved.rank > self.policy.max_rank:
+            raise Invalid(
+                f"rank {resolved.rank} is above policy.max_rank ({self.policy.max_rank})."
+            )
+        return resolved
+
+    def check(self, kind: RunKind, changes: dict[str, Any]) -> None:
+        """Raises Invalid when a setting does not exist or has the wrong type."""
+        parts = parts_of(kind)
+        for part in parts:
+            self.settings(part, settings_for(part, kind, changes), FEW)
+        for key in changes:
+            if not any(_belongs(key, part, kind) for part in parts):
+                names = " or ".join(f"{part}.NAME=VALUE" for part in parts)
+                raise Invalid(f"Unknown setting {key!r}: write {names}.")
+
+    def part(
+        self, part: Part, changes: dict[str, Any], train: Sequence[Pick], held_out: Sequence[Pick]
+    ) -> PartPlan:
+        """Raises Invalid for settings that cannot be; picks that do not suffice are a `problem`."""
+        settings = self.settings(part, changes, len(train) or FEW)
+        champion, problem = None, None
+        warnings: list[dict[str, Any]] = []
+        if getattr(settings, "start", "base") == "champion":
+            try:
+                settings, champion, warnings = self._go_on(settings, changes)
+            except (Invalid, BadAdapter) as error:
+                problem = str(error)
+        rows = plan(part, train, held_out, settings)
+        if found := too_little(rows):
+            problem = problem or found.message
+        warnings = warnings + [asdict(one) for one in rows.warnings]
+        usual = self.preset(part, len(train) or FEW)
+        return PartPlan(part, settings, usual, rows, champion, warnings, problem)
+
+    def command(self, kind: RunKind, parts: Sequence[PartPlan]) -> str:
+        """What starts this run from a shell; only what differs from the preset is named."""
+        words = ["prefloop", "train", kind]
+        for one in parts:
+            dotted = f"{one.part}." if kind == "round" else ""
+            for key, value in one.changed.items():
+                words += ["--set", f"{dotted}{key}={_as_typed(value)}"]
+        return shlex.join(words)
+
+    def _go_on(
+        self, settings: AnySettings, changes: dict[str, Any]
+    ) -> tuple[AnySettings, Champion | None, list[dict[str, Any]]]:
+        """Settings that fit the champion. Raises Invalid or BadAdapter."""
+        champion = self.champion()
+        if champion is None:
+            message = "The base itself serves, so the run starts from the base."
+            return settings, None, [{"key": "champion_is_base", "values": {}, "message": message}]
+        if "rank" in changes and settings.rank != champion.rank:
+            raise Invalid(
+                f"{champion.policy_id} has rank {champion.rank}, and a run that goes on from it "
+                f"keeps that. Leave rank out, or start from the base."
+            )
+        return replace(settings, rank=champion.rank), champion, []
+
+    def champion(self) -> Champion | None:
+        """None when the base serves. Raises BadAdapter when its files are not what they were, or
+        belong to another base."""
+        serving = policies.champion(self.store)
+        if serving is None or serving.policy_id == BASE_POLICY:
+            return None
+        folder = (self.store.data_dir / serving.adapter_path).resolve()
+        verify(folder, serving.adapter_sha256)
+        check(folder, read_shapes(folder.parent), self.policy.max_rank)
+        rank = json.loads((folder / FILES[0]).read_text(encoding="utf-8"))["r"]
+        return Champion(serving.policy_id, str(folder), rank)
+
+
+def picks_of(rows: Iterable[dict[str, Any]]) -> list[Pick]:
+    return [Pick.of(row) for row in rows]
+
+
+def precision_of(settings: AnySettings, policy: PolicyConfig) -> str:
+    """nf4 or bf16: that in which the base is loaded for training."""
+    return PRECISION[policy.quantization] if settings.precision == "served" else settings.precision
+
+
+def parts_of(kind: RunKind) -> tuple[Part, ...]:
+    return ("rm", "dpo") if kind == "round" else (kind,)
+
+
+def settings_for(part: Part, kind: RunKind, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings meant for one part: `dpo.beta=0.2`, or plain `beta=0.2` outside a round."""
+    return {
+        key.removeprefix(f"{part}."): value
+        for key, value in settings.items()
+        if _belongs(key, part, kind)
+    }
+
+
+def _belongs(key: str, part: Part, kind: RunKind) -> bool:
+    return key.startswith(f"{part}.") or (kind != "round" and "." not in key)
+
+
+def _as_typed(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

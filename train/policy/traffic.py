@@ -1,0 +1,44 @@
+"""Requests for answers that are under way, and whether new ones may begin."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class Traffic:
+    """Thread-safe. `refusal` makes what is raised while no request may begin."""
+
+    def __init__(self, refusal: Callable[[], Exception]) -> None:
+        self._refusal = refusal
+        self._resting = False
+        self._under_way = 0
+        self._changed = threading.Condition()
+
+    @property
+    def resting(self) -> bool:
+        return self._resting
+
+    def rest(self, timeout_s: float) -> None:
+        """No new requests; those under way may end, for as long as this."""
+        with self._changed:
+            self._resting = True
+            self._changed.wait_for(lambda: self._under_way == 0, timeout_s)
+
+    def end_rest(self) -> None:
+        self._resting = False
+
+    @contextmanager
+    def passing(self) -> Iterator[None]:
+        """Around a request. One to a server that sleeps would wait for its whole rest."""
+        with self._changed:
+            if self._resting:
+                raise self._refusal()
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._under_way -= 1
+                self._changed.notify_all()
