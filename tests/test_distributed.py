@@ -1,0 +1,123 @@
+"""Two processes learn what one learns, under accelerate and under Ray, and end with their launcher.
+
+All on CPU with gloo. The tiny base is bf16: two processes with nf4 learn the same, but load longer.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.test_child import alive
+from tests.tiny_runs import again, make_base, make_run
+from train.launch import LaunchConfig, command, environment
+from train.process import ChildProcess, marked
+from train.run_folder import RunFolder
+
+pytestmark = pytest.mark.slow
+LOCAL = LaunchConfig()
+ACCELERATE = LaunchConfig(launcher="accelerate", processes=2)
+RAY = LaunchConfig(launcher="ray", processes=2)
+needs_ray = pytest.mark.skipif(
+    find_spec("ray") is None, reason="Ray is an extra that is not installed: make ray"
+)
+LAUNCHERS = [
+    pytest.param(ACCELERATE, id="accelerate"),
+    pytest.param(RAY, id="ray", marks=needs_ray),
+]
+
+
+@pytest.fixture(scope="module")
+def alone(starter_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A finished run of one process."""
+    folder = tmp_path_factory.mktemp("distributed")
+    base = make_base(starter_dir, folder / "base")
+    run = make_run(
+        folder / "alone", "dpo", base, config={"precision": "bf16"}, evaluations=1, samples=1
+    )
+    finish(run, LOCAL)
+    return run
+
+
+def start(run: RunFolder, launch: LaunchConfig) -> ChildProcess:
+    return ChildProcess(command("dpo", run.path, launch), run.log, environment(launch))
+
+
+def finish(run: RunFolder, launch: LaunchConfig) -> None:
+    process = start(run, launch)
+    try:
+        assert process.wait(240) == 0, process.tail(40)
+    finally:
+        process.stop()
+    assert run.ending() == ("DONE", ""), process.tail(40)
+
+
+def curve(run: RunFolder, key: str) -> list[tuple[int, float]]:
+    return [(line["step"], line[key]) for line in run.progress() if key in line]
+
+
+@pytest.mark.parametrize("launch", LAUNCHERS)
+def test_two_processes_learn_what_one_learns(
+    alone: RunFolder, tmp_path: Path, launch: LaunchConfig
+) -> None:
+    run = again(alone, tmp_path / "run")
+    finish(run, launch)
+    for key in ("loss", "eval_loss"):
+        one, two = curve(alone, key), curve(run, key)
+        assert [step for step, _ in one] == [step for step, _ in two]  # each step once
+        for (_, expected), (_, found) in zip(one, two, strict=True):
+            assert found == pytest.approx(expected, rel=0.02)
+    assert run.metrics()["eval_loss"] == pytest.approx(alone.metrics()["eval_loss"], rel=0.02)
+    assert curve(run, "tokens")[-1] == curve(alone, "tokens")[-1]
+    assert [line["step"] for line in run.samples()] == [line["step"] for line in alone.samples()]
+    assert sorted(p.name for p in run.path.iterdir()) == sorted(
+        p.name for p in alone.path.iterdir()
+    )
+
+
+# --- the end --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("launch", LAUNCHERS)
+def test_no_worker_outlives_its_run(tmp_path: Path, launch: LaunchConfig) -> None:
+    """Both start workers in sessions of their own. Under accelerate the guardian is killed, which
+    could have ended them; Ray is stopped, as for a run that is cancelled."""
+    run = RunFolder(tmp_path / "run")
+    run.freeze({})
+    waiting = [
+        "tests.waiting_run" if word == "train.dpo" else word
+        for word in command("dpo", run.path, launch)
+    ]
+    process = ChildProcess(waiting, run.log, environment(launch), grace_s=3.0)
+    try:
+        wait_for(lambda: len(workers(run)) == 2 or process.poll() is not None)
+        assert process.poll() is None, process.tail(40)
+        pids = workers(run)
+        if launch == ACCELERATE:
+            os.kill(process.pid, signal.SIGKILL)
+            wait_for(lambda: process.poll() is not None)
+        else:
+            process.stop()
+        wait_for(lambda: not any(alive(pid) for pid in pids))
+        assert not marked(process._mark)
+    finally:
+        process.stop()
+
+
+def workers(run: RunFolder) -> list[int]:
+    texts = [file.read_text() for file in run.path.glob("at-work-*")]
+    return [int(text) for text in texts if text]
+
+
+def wait_for(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
