@@ -79,7 +79,7 @@ class Waiting:
 
     code: WaitingCode
     message: str
-    minutes: int | None = None  # until there are pairs again, with `learning`, where that can be said
+    minutes: int | None = None  # until there are pairs again, where `learning` can tell
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import importlib
 import os
 import secrets
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -49,6 +50,7 @@ def main(options: argparse.Namespace) -> int:
     scratch = tempfile.mkdtemp(prefix="ray-")  # short: it holds sockets
     try:
         connect(options, scratch)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # Ray's own handler cleans nothing up
         carry_out(options)
     except PrefloopError as error:
         run.end("FAILED", str(error))

@@ -73,7 +73,8 @@ def measure(
 
     Raises GenerationFailed when vLLM does not score.
     """
-    return gap(_served_too(client, policy_id, read_scored(run)), largest)
+    with client.traffic.alone():  # once for all answers: see PolicyClient.score
+        return gap(_served_too(client, policy_id, read_scored(run)), largest)
 
 
 def gap(
@@ -101,7 +102,7 @@ def read_scored(run: RunFolder) -> list[Scored]:
 def _served_too(
     client: PolicyClient, policy_id: str, rows: Iterable[Scored]
 ) -> Iterable[tuple[list[float], list[float]]]:
-    """One request after the other: annotators' requests come between them."""
+    """One request after the other."""
     for row in rows:
         try:
             served = client.score(policy_id, row.prompt_ids, row.answer_ids)

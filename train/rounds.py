@@ -154,6 +154,11 @@ class Rounds:
     def _gap(self, policy_id: str, trained_in: str) -> dict[str, Any]:
         """How far what vLLM serves is from what was trained; nothing when vLLM is away."""
         server = self.registry.server
+        deadline = time.monotonic() + server.config.start_timeout_s
+        # It may have stood aside for this run.
+        while server.started and server.state in ("resting", "starting"):
+            if time.monotonic() > deadline or self.trainer.stopping.wait(0.5):
+                break
         if server.state != "up":
             return {}
         try:

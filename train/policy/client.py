@@ -174,7 +174,8 @@ class PolicyClient:
             "temperature": 0,
             "prompt_logprobs": 0,  # of the given tokens, and of no others
         }
-        with self.traffic.passing(), _readable():
+        # On CPU, scoring in one batch with adapters that write ends vLLM (0.32: einsum in LoRA).
+        with self.traffic.alone(), self.traffic.passing(), _readable():
             answer = self._ask("POST", "/v1/completions", body)
             listed = answer["choices"][0]["prompt_logprobs"][len(prompt_ids) :]
             found = [

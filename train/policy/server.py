@@ -214,7 +214,6 @@ class PolicyServer:
         return self._watch(child)
 
     def _hold_rest(self) -> None:
-        """Nothing of ours is on the device until somebody says stand up."""
         self.client.traffic.rest(0)
         self._set("resting", RESTS)
         while not self._rest_is_over():
@@ -222,8 +221,7 @@ class PolicyServer:
         self.client.traffic.end_rest()
 
     def _sleep(self, child: ChildProcess | None) -> str | None:
-        """Rest with a living vLLM. None when it is up again; else why it is not, "" when it is to
-        be stopped instead."""
+        """None when it is up again; else why it is not, "" when it is to be stopped instead."""
         self.client.traffic.rest(UNDER_WAY_S)
         try:
             with self._registry:

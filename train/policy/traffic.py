@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+WAIT_S = 120.0  # the client's own patience
+
 
 class Traffic:
     """Thread-safe. `refusal` makes what is raised while no request may begin."""
@@ -14,6 +16,7 @@ class Traffic:
         self._refusal = refusal
         self._resting = False
         self._under_way = 0
+        self._alone: int | None = None  # id of the thread that has the server for itself
         self._changed = threading.Condition()
 
     @property
@@ -35,10 +38,30 @@ class Traffic:
         with self._changed:
             if self._resting:
                 raise self._refusal()
+            self._changed.wait_for(lambda: self._alone in (None, threading.get_ident()), WAIT_S)
             self._under_way += 1
         try:
             yield
         finally:
             with self._changed:
                 self._under_way -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Around requests that share no batch: those under way end first, new ones wait. Within
+        another `alone` of the same thread it does nothing."""
+        me = threading.get_ident()
+        if self._alone == me:
+            yield
+            return
+        with self._changed:
+            self._changed.wait_for(lambda: self._alone is None, WAIT_S)
+            self._alone = me
+            self._changed.wait_for(lambda: self._under_way == 0, WAIT_S)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._alone = None
                 self._changed.notify_all()
