@@ -90,7 +90,18 @@ def _add_runs(cli: typer.Typer, connect: Connect) -> None:
 
 
 def _why(run: dict[str, Any]) -> str:
-    return run["reason"] or run["policy_id"] or ""
+    """What a list says of a run: its reason and, of one that is done, how it did."""
+    if run["status"] in ("queued", "running"):
+        return ""  # a reason of before is why it was paused
+    said = run["reason"] or run["policy_id"] or ""
+    metrics = run["metrics"]
+    if run["kind"] == "round" or run["status"] != "done":
+        return said
+    if "accuracy" in metrics:
+        return f"held-out accuracy {metrics['accuracy']:.1%}. {said}".rstrip()
+    if "eval_loss" in metrics:
+        return f"held-out loss {metrics['eval_loss']:.3f}. {said}".rstrip()
+    return said
 
 
 def _go(client: ApiClient, run_id: str, wait: bool, said: str) -> None:
@@ -146,6 +157,8 @@ def plan_text(preview: dict[str, Any]) -> str:
     lines: list[str] = []
     for part in preview["parts"]:
         lines.append(f"{part['part']}: {part['plan']['sentence']}")
+        rows = part["plan"]["rows_train"]
+        lines.append(f"  {part['steps']} steps on {rows} rows.")
         lines += [f"  {sentence}" for sentence in part["rule"].values()]
         changed = [f"{key}={shown(part['settings'][key])}" for key in part["changed"]]
         lines.append(f"  Settings: the preset{', but ' + ', '.join(changed) if changed else ''}.")

@@ -6,8 +6,8 @@ form      {kind, parts: [{part, help, fields: [{name, type, group, default, help
           least, most}]}]}; `most` is null without a bound. In a round a setting is called
           PART.NAME in `set`, else NAME.
 preview   {kind, command, problem, warnings, parts: [{part, settings, preset, changed, plan, rule,
-          problem, warnings}]}; `problem` is the sentence why it cannot start, or null; `plan` holds
-          its `sentence`; `changed` are the names that differ from the preset.
+          steps, problem, warnings}]}; `problem` is the sentence why it cannot start, or null;
+          `plan` holds its `sentence`; `changed` are the names that differ from the preset.
 listed    {runs: [run], queue: [run_id]}; run: that of the store, with `can`: the actions that are
           open now (pause, resume, cancel, repeat).
 one       run with {config, asked, can, resumable, place, time_left_s, warnings, parts: [run]};
@@ -20,7 +20,9 @@ samples   [{step, part, prompt: [message], text, html}]
 from __future__ import annotations
 
 import math
+import shlex
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from annotate.api_json import run_json
@@ -30,11 +32,12 @@ from store.database import Store
 from store.rows import RUN_KINDS, Invalid, Run, RunKind
 from train.loop import TrainLoop
 from train.outlook import run_warnings, time_left_s
-from train.planning import parts_of
+from train.planning import PartPlan, parts_of
 from train.process import tail
 from train.settings import KINDS, Part
 
 MOST_LISTED = 50
+USUAL_FOLDER = "data"  # default of app.data_dir
 Lines = list[dict[str, Any]]
 
 
@@ -63,10 +66,10 @@ class TrainingRoom:
                 problems = [str(error)]
         return {
             "kind": kind,
-            "command": planner.command(kind, parts),
+            "command": self._from_here(planner.command(kind, parts)),
             "problem": problems[0] if problems else None,
             "warnings": [warning for one in parts for warning in one.warnings],
-            "parts": [one.as_dict() for one in parts],
+            "parts": [one.as_dict() | {"steps": _steps(one)} for one in parts],
         }
 
     # --- actions ----------------------------------------------------------------------------------
@@ -110,7 +113,8 @@ class TrainingRoom:
         run = runs.get(self.store, run_id)
         queue = [waiting.run_id for waiting in self.loop.waiting()]
         lines, parts = self._lines(run), runs.children(self.store, run_id)
-        samples = [] if run.kind == "round" else self.trainer.folder(run_id).samples()
+        folders = [self.trainer.folder(part.run_id) for part in self._parts(run)]
+        samples = [line for folder in folders for line in folder.samples()]
         brief = self._brief(run)
         return brief | {
             "asked": run.config.get("settings", {}),
@@ -184,7 +188,15 @@ class TrainingRoom:
         except FileNotFoundError:
             return {}
         config.pop("parts", None)
+        if "command" in config:
+            config["command"] = self._from_here(config["command"])
         return config
+
+    def _from_here(self, command: str) -> str:
+        """With the data directory where it is not the one that a command takes by itself."""
+        folder = self.store.data_dir.resolve()
+        usual = folder == Path(USUAL_FOLDER).resolve()
+        return command if usual else f"{command} --data-dir {shlex.quote(str(folder))}"
 
     def _parts(self, run: Run) -> list[Run]:
         return runs.children(self.store, run.run_id) if run.kind == "round" else [run]
@@ -198,3 +210,10 @@ class TrainingRoom:
             for part in self._parts(run)
             for line in self.trainer.folder(part.run_id).progress()
         ]
+
+
+def _steps(part: PartPlan) -> int:
+    """How many steps it takes, unless rows turn out too long; processes share a step's rows."""
+    how = part.settings
+    batches = math.ceil(part.plan.rows_train / how.batch)
+    return math.ceil(batches / how.accumulate) * how.epochs

@@ -85,7 +85,6 @@ def rows_used(metrics: dict[str, Any], lang: str) -> list[str]:
         for key, value in values
         if isinstance(value, int) and (value or key == "rows_train")
     ]
-    picks = metrics.get("picks")
-    if isinstance(picks, dict) and isinstance(ties := picks.get("tie"), int) and ties:
+    if isinstance(ties := metrics.get("ties_dropped"), int) and ties:
         facts.append(translate(lang, "research.ties_left_out", n=ties))
     return facts

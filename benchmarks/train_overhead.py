@@ -61,8 +61,8 @@ def main() -> None:
 
 def measure(part: Part, picks: int, rounds: int, bare: bool) -> dict[str, Any]:
     base = resolve(STARTER)
-    # Plain TRL knows no strengths: every pick counts fully on both sides.
-    plainly = {"strength": "ignore"} | (BARE if bare else {})
+    # Plain TRL knows no strengths, and takes rows in random order.
+    plainly = {"strength": "ignore", "batching": "random"} | (BARE if bare else {})
     settings = override(preset(part, base.parameters, picks), plainly)
     ours, theirs, losses = list[Took](), list[Took](), list[tuple[float, float]]()
     for number in range(rounds):

@@ -1,4 +1,5 @@
-"""Picks that came after the newest round: what drift is measured on."""
+"""Picks that came after the newest round and that a reward model has not seen: what drift is
+measured on."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from store.database import Store
-from store.rows import Source
+from store.rows import Run, Source
 from store.snapshots import QUERY
 
 FRESH = (
@@ -14,21 +15,23 @@ FRESH = (
     + QUERY
     + """)
     where judgment_id in (
-        select judgment_id from judgment where seq > coalesce((
-            select max(seq) from run
-            where kind = 'round' and json_extract(config, '$.repeat_of') is null
-        ), 0)
+        select judgment_id from judgment where seq > greatest(
+            (select coalesce(max(seq), 0) from run
+             where kind = 'round' and json_extract(config, '$.repeat_of') is null),
+            (select coalesce(max(up_to_seq), 0) from snapshot where list_contains($trained, run_id))
+        )
     )) to $file (format parquet, compression zstd)
 """
 )
 
 
-def write_fresh(store: Store, file: Path, sources: Sequence[Source]) -> int:
+def write_fresh(store: Store, file: Path, sources: Sequence[Source], model: Run) -> int:
     """Write these picks as they would be frozen; returns how many. People's and simulated ones
-    only: an import is no sign of a change in taste."""
+    only: an import is no sign of a change in taste. `model`: the run of the reward model."""
     chosen = [source for source in sources if source != "import"]
     newest = store.read_one("select coalesce(max(seq), 0) as s from judgment") or {"s": 0}
     file.parent.mkdir(parents=True, exist_ok=True)
     values = {"up_to": newest["s"], "sources": chosen, "salt": "0", "share": 0.0}
-    copied = store.read(FRESH, values | {"file": str(file)})
+    trained = [run_id for run_id in (model.run_id, model.parent_run_id) if run_id]
+    copied = store.read(FRESH, values | {"file": str(file), "trained": trained})
     return int(copied[0]["Count"])

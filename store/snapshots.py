@@ -47,10 +47,7 @@ def freeze(
     with _both_splits(store, folder, values) as both:
         rows = {split: _write(store, both, folder / f"{split}.parquet") for split in SPLITS}
         counts = _counts(store, both, values)
-    digest = hashlib.sha256()
-    for split in SPLITS:
-        digest.update((folder / f"{split}.parquet").read_bytes())
-    snapshot = Snapshot(uuid7(), digest.hexdigest(), rows["train"], rows["eval"], counts)
+    snapshot = Snapshot(uuid7(), digest(folder), rows["train"], rows["eval"], counts)
     _record(store, run_id, folder, snapshot, values["up_to"])
     return snapshot
 
@@ -70,6 +67,14 @@ def frozen(store: Store, folder: Path) -> tuple[Rows, Rows]:
         store.read(sql, {"file": str(folder / f"{name}.parquet")}) for name in SPLITS
     )
     return train, held_out
+
+
+def digest(folder: Path) -> str:
+    """Of both files."""
+    found = hashlib.sha256()
+    for split in SPLITS:
+        found.update((folder / f"{split}.parquet").read_bytes())
+    return found.hexdigest()
 
 
 def newest(store: Store) -> int:

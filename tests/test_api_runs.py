@@ -86,13 +86,15 @@ def test_a_preview_starts_nothing(site: Site, api: httpx.Client) -> None:
     before = len(runs.newest(site.store))
     told = api.post("/runs/preview", json={"kind": "round", "set": {"dpo.beta": 0.2}}).json()
     assert told.keys() == {"kind", "command", "problem", "warnings", "parts"}
-    assert told["command"] == "prefloop train round --set dpo.beta=0.2"
+    folder = site.store.data_dir.resolve()  # not the one that a command takes by itself
+    assert told["command"] == f"prefloop train round --set dpo.beta=0.2 --data-dir {folder}"
     assert told["problem"] is None
     rm, dpo = told["parts"]
     assert rm["plan"]["sentence"] == "26 picks: 18 pairs, 1 tie at 50 %, 7 held out"
     assert dpo["plan"]["sentence"] == "26 picks: 18 pairs, 2 ties dropped, 6 held out"
     assert (dpo["changed"], dpo["settings"]["beta"], dpo["preset"]["beta"]) == (["beta"], 0.2, 0.1)
     assert dpo["rule"]["ties"] == "Ties are left out."
+    assert dpo["steps"] == 2 * dpo["settings"]["epochs"]  # 18 rows in batches of 16
     assert len(runs.newest(site.store)) == before
 
 
@@ -255,3 +257,16 @@ def test_what_the_next_round_waits_for(api: httpx.Client) -> None:
         "due_in": None,
         "cooldown": 0.0,
     }
+
+
+def test_a_round_warns_of_the_answers_of_its_policy(site: Site, api: httpx.Client) -> None:
+    run_id = runs.add(site.store, "round", {"settings": {}}, None)
+    part = runs.add(site.store, "dpo", {"settings": {}}, None, parent=run_id)
+    folder = site.trainer.folder(part)
+    folder.freeze({"kind": "dpo"})
+    for step, text in ((0, "Bees."), (6, "")):
+        folder.add_sample({"step": step, "prompt": [], "text": text})
+    (warning,) = api.get(f"/runs/{run_id}").json()["warnings"]
+    assert warning["key"] == "answers_empty"
+    runs.mark(site.store, run_id, "cancelled")
+    runs.mark(site.store, part, "cancelled")

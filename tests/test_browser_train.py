@@ -49,6 +49,11 @@ def quiet(watched: Watched) -> bool:
     return (watched.faults, watched.reached) == ([], [])
 
 
+def command(site: Site, words: str) -> str:
+    """As shown where the data directory is not the usual one."""
+    return f"{words} --data-dir {site.store.data_dir.resolve()}"
+
+
 def setting(page: Page, key: str) -> Any:
     return page.locator(f'.setting[data-key="{key}"]')
 
@@ -66,13 +71,14 @@ def test_the_form_is_searched_changed_and_reset(site: Site, opened: Opener) -> N
     expect(setting(page, "beta")).to_be_hidden()
     page.get_by_label("Search settings").fill("")
 
-    command = page.locator(".preview .command code")
-    expect(command).to_have_text("prefloop train dpo")
+    shell = page.locator(".preview .command code")
+    expect(shell).to_have_text(command(site, "prefloop train dpo"))
     expect(page.locator(".preview .rows-told")).to_contain_text("192 picks: 146 pairs, ")
+    expect(page.locator(".preview .rows-told")).to_contain_text(re.compile(r"held out, \d+ steps$"))
     expect(page.locator(".preview .rule")).to_contain_text("Ties are left out.")
     page.get_by_label("beta", exact=True).fill("0.3")
     page.get_by_label("ties", exact=True).select_option("soft")
-    expect(command).to_have_text("prefloop train dpo --set beta=0.3 --set ties=soft")
+    expect(shell).to_have_text(command(site, "prefloop train dpo --set beta=0.3 --set ties=soft"))
     expect(page.locator(".preview .rule")).to_contain_text("A tie is a label of 50 %.")
     expect(page.locator(".setting.changed")).to_have_count(2)
     page.get_by_label("Only changed").check()
@@ -85,7 +91,7 @@ def test_the_form_is_searched_changed_and_reset(site: Site, opened: Opener) -> N
     expect(page.get_by_label("beta", exact=True)).to_have_value("0.1")
     page.get_by_role("button", name="Reset to preset").click()
     expect(page.locator(".setting.changed")).to_have_count(0)
-    expect(command).to_have_text("prefloop train dpo")
+    expect(shell).to_have_text(command(site, "prefloop train dpo"))
     assert quiet(watched)
 
 
@@ -95,9 +101,11 @@ def test_a_wrong_value_is_told_at_its_setting(site: Site, opened: Opener) -> Non
     problem = setting(page, "learning_rate").locator(".problem")
     expect(problem).to_have_text("learning_rate must be a value of type float, not 'fast'.")
     expect(page.locator("#start-run")).to_be_disabled()
+    assert page.locator(".preview-body").evaluate("body => body.inert"), "no command to copy"
     page.get_by_label("learning_rate", exact=True).fill("2e-4")
     expect(problem).to_be_hidden()
     expect(page.locator("#start-run")).to_be_enabled()
+    assert not page.locator(".preview-body").evaluate("body => body.inert")
 
 
 def test_start_pause_resume_and_cancel(site: Site, opened: Opener) -> None:
@@ -105,7 +113,7 @@ def test_start_pause_resume_and_cancel(site: Site, opened: Opener) -> None:
     page = watched.page
     page.locator('[id="set-dpo-beta"]').fill("0.5")
     code = page.locator(".preview .command code")
-    expect(code).to_have_text("prefloop train round --set dpo.beta=0.5")
+    expect(code).to_have_text(command(site, "prefloop train round --set dpo.beta=0.5"))
     page.get_by_role("button", name="Start the run").click()
     expect(page.locator("#status")).to_contain_text("is in the queue.")
     newest = runs.newest(site.store, 1)[0]
@@ -210,6 +218,46 @@ def test_two_runs_lie_over_each_other(site: Site, opened: Opener, made: dict[str
     assert quiet(watched)
 
 
+def test_the_last_words_of_a_run_are_shown(site: Site, opened: Opener) -> None:
+    run_id = runs.add(site.store, "sft", {"settings": {}}, None)
+    runs.mark(site.store, run_id, "running")
+    folder = folder_of(site.store, run_id)
+    folder.freeze({"kind": "sft"})
+    asked = [{"role": "user", "content": "Why?"}]
+    folder.add_progress({"step": 9, "max_steps": 9, "seconds": 75.0, "loss": 0.5})
+    folder.add_sample({"step": 0, "prompt": asked, "text": "No idea."})
+    folder.log.write_text("at work\n", encoding="utf-8")
+    page = at(site, opened, f"{run_id}/samples").page
+    log = at(site, opened, f"{run_id}/log").page
+    expect(page.locator(".run-head")).to_contain_text("measuring the result")
+    expect(page.locator(".sample section")).to_have_count(1)
+    expect(log.locator("pre.log")).to_have_text("at work")
+    folder.add_sample({"step": 9, "prompt": asked, "text": "Because."})
+    folder.log.write_text("at work\nat its end\n", encoding="utf-8")
+    runs.mark(site.store, run_id, "done")
+    expect(page.locator(".sample section")).to_have_count(2)
+    expect(page.locator(".run-head")).to_contain_text("trained 1 min 15 s")
+    expect(log.locator("pre.log")).to_have_text("at work at its end")
+
+
+def test_quick_turns_between_runs_end_at_the_last_one(
+    site: Site, opened: Opener, made: dict[str, str]
+) -> None:
+    for tab, ready in (("samples", ".sample"), ("log", "pre.log")):
+        page = at(site, opened, f"{made['dpo']}/{tab}").page
+        expect(page.locator(ready).first).to_be_attached()
+        for name in ("overfit", "dpo"):
+            page.evaluate(f"location.hash = '{made[name]}/{tab}'")
+        expect(page.locator(".run-head")).to_contain_text(made["dpo"])
+        expect(page.locator(f"#panel {ready}").first).to_be_attached()
+
+
+def test_a_mangled_address_shows_the_usual_run(site: Site, opened: Opener) -> None:
+    watched = at(site, opened, "%E0%A4%A")
+    expect(watched.page.locator(".run-head h2")).to_have_text(re.compile(r"^run-\d+$"))
+    assert quiet(watched)
+
+
 def test_a_round_shows_its_verdict_and_calibration(
     site: Site, opened: Opener, made: dict[str, str]
 ) -> None:
@@ -254,3 +302,6 @@ def test_it_is_chinese(site: Site, opened: Opener, made: dict[str, str]) -> None
         page.goto(f"{site.url}/train#{place}")
         page.wait_for_timeout(300)
         looks_chinese(page, place)
+    page.locator('[id="set-dpo-beta"]').fill("x")
+    told = setting(page, "dpo.beta").locator(".problem")
+    expect(told).to_have_text("beta 的值应为 float 类型，不能是 'x'。")

@@ -144,6 +144,9 @@ def test_the_reference_is_asked_once_for_each_row(
     torch.testing.assert_close(ours(trainer, batch), first)
     held_out = trainer.data_collator([trainer.eval_dataset[0]])
     assert held_out["row"].item() not in trainer.known  # numbered apart from the rows to train on
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(TypeError):  # it is asked: one process alone would wait for the others
+        ours(trainer, batch)
 
 
 def test_rows_are_tokenised_as_trl_does_it(job: Job, trainer: WeightedDPOTrainer) -> None:

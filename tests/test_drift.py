@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from store import runs
+from store import runs, snapshots
 from store.database import Store
 from store.fresh import write_fresh
-from store.rows import User
+from store.rows import Run, User
 from tests.stored import add_imports, add_picks, add_policy, add_user
 from train.base_model import BaseModel
 from train.drift import DriftMeter
@@ -37,11 +37,16 @@ def meter(store: Store, tmp_path: Path) -> Iterator[DriftMeter]:
     server.stop()
 
 
-def fresh(store: Store, file: Path) -> list[str]:
-    written = write_fresh(store, file, SOURCES)
+def reward_model(store: Store, parent: str | None = None) -> Run:
+    """One that was asked for, and has seen nothing yet."""
+    return runs.get(store, runs.add(store, "rm", {"settings": {}}, None, parent=parent))
+
+
+def fresh(store: Store, file: Path, model: Run | None = None) -> set[str]:
+    written = write_fresh(store, file, SOURCES, model or reward_model(store))
     rows = store.read("select judgment_id from read_parquet($file)", {"file": str(file)})
     assert written == len(rows)
-    return [row["judgment_id"] for row in rows]
+    return {row["judgment_id"] for row in rows}
 
 
 def test_fresh_are_peoples_picks_after_the_last_round(
@@ -50,13 +55,30 @@ def test_fresh_are_peoples_picks_after_the_last_round(
     file = tmp_path / "drift" / "picks.parquet"
     first = add_picks(store, ann, 2)
     add_imports(store, 3)
-    assert fresh(store, file) == first
+    assert fresh(store, file) == set(first)
     round_id = runs.add(store, "round", {"settings": {}}, None)
-    assert fresh(store, file) == []
+    assert fresh(store, file) == set()
     later = add_picks(store, ann, 2, "tie")
     runs.add(store, "dpo", {"settings": {}}, None)
     runs.add(store, "round", {"settings": {}, "repeat_of": round_id}, None)
-    assert fresh(store, file) == later  # a repeated round learned from none of them
+    assert fresh(store, file) == set(later)  # a repeated round learned from none of them
+
+
+def test_what_the_reward_model_was_trained_on_is_not_fresh(
+    store: Store, ann: User, tmp_path: Path
+) -> None:
+    """Also picks that came while its run waited; a part of a round has the round's snapshot."""
+    model = reward_model(store)
+    add_picks(store, ann, 2)
+    snapshots.freeze(store, model.run_id, tmp_path / "data", SOURCES)
+    later = add_picks(store, ann, 2)
+    assert fresh(store, tmp_path / "picks.parquet", model) == set(later)
+    round_id = runs.add(store, "round", {"settings": {}}, None)
+    part = reward_model(store, round_id)
+    add_picks(store, ann, 1)
+    snapshots.freeze(store, round_id, tmp_path / "more", SOURCES)
+    last = add_picks(store, ann, 1)
+    assert fresh(store, tmp_path / "picks.parquet", part) == set(last)
 
 
 def test_a_measurement_counts_until_the_next_round(store: Store, meter: DriftMeter) -> None:

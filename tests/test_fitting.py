@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from store.rows import Invalid
 from train import sft
 from train.encoding import Encoder, common_prefix
-from train.fitting import divided, full_batches
+from train.fitting import divided, full_batches, share_right, warmup_steps
 from train.kto import balance, neighbours
 from train.quantized import base_arguments, precision_of
 from train.rules import ExampleRow
@@ -48,6 +48,14 @@ def test_processes_share_the_rows_of_a_step(
 ) -> None:
     assert divided(batch, accumulate, processes) == expected
     assert processes * expected[0] * expected[1] == batch * accumulate
+
+
+@pytest.mark.parametrize(
+    ("share", "steps", "expected"),
+    [(0.1, 100, 10), (0.1, 7, 1), (0.1, 1, 0), (0.0, 9, 0), (1, 9, 8)],
+)
+def test_every_run_has_a_step_with_a_learning_rate(share: float, steps: int, expected: int) -> None:
+    assert warmup_steps(share, steps) == expected
 
 
 def test_a_step_that_cannot_be_shared() -> None:
@@ -118,7 +126,8 @@ class State:
 
 def test_a_resumed_run_counts_tokens_and_seconds_on(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    run.add_progress({"step": 2, "tokens": 100, "seconds": 5.0})
+    run.add_progress({"step": 2, "tokens": 100, "seconds": 4.0})
+    run.add_progress({"step": 2, "eval_loss": 0.6, "seconds": 5.0})  # measured before it was saved
     times = iter([0.0, 1.0, 3.0])
     progress = Progress(run, clock=lambda: next(times))
     progress.on_train_begin(None, State, None)
@@ -175,3 +184,11 @@ def test_neighbours_answer_other_prompts_of_the_batch() -> None:
     assert as_trl == [[12], [10], [11], [14], [13]]
     same = neighbours([[1], [1], [2], [3], [3]], answers, batch=3)
     assert same == [[12], [12], [11], [14], [13]]
+
+
+def test_accuracy_counts_picks_and_not_rows() -> None:
+    """One pick right, a ranking with three of five right; an edit and a tie say nothing."""
+    right = [1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 1.0, 0.0]
+    judged = [0, 1, 1, 1, 1, 1, None, None]
+    assert share_right(right, judged) == (pytest.approx((1 + 0.6) / 2), 2)
+    assert share_right([1.0], [None]) == (0.0, 0)

@@ -35,7 +35,9 @@ def keys(found: list[dict[str, Any]], samples: list[dict[str, Any]] | None = Non
 def test_time_left_is_the_pace_of_late_times_the_steps_left() -> None:
     assert time_left_s([]) is None
     assert time_left_s([{"step": 0, "max_steps": 10, "seconds": 3.0}]) is None
-    assert time_left_s([{"step": 4, "max_steps": 10, "seconds": 8.0}]) == 12.0
+    first = {"step": 1, "max_steps": 10, "seconds": 30.0}
+    assert time_left_s([first]) is None, "most of it was loading the model"
+    assert time_left_s([first, {"step": 2, "max_steps": 10, "seconds": 32.0}]) == 16.0
     assert time_left_s(lines(count=10)) == 60.0
     assert time_left_s(lines()) == 0.0
     slow_start = [{"step": 1, "max_steps": 10, "seconds": 100.0}]
@@ -49,7 +51,7 @@ def test_time_left_after_a_resume_and_in_a_round() -> None:
     ]
     assert time_left_s(resumed) == 18.0
     part = [{"part": "rm", **line} for line in lines()]
-    part += [{"part": "dpo", "step": 2, "max_steps": 10, "seconds": 10.0}]
+    part += [{"part": "dpo", "step": n, "max_steps": 10, "seconds": 5.0 * n} for n in (1, 2)]
     assert time_left_s(part) == 40.0
 
 
@@ -75,8 +77,14 @@ def test_a_healthy_run_has_none() -> None:
 @pytest.mark.parametrize(
     ("key", "curves"),
     [
-        ("chosen_falling", {"logps_chosen": lambda step: -50.0 - 0.3 * step + (step % 3)}),
-        ("chosen_below", {"reward_chosen": lambda step: -0.02 * step}),
+        (
+            "chosen_falling",
+            {
+                "logps_chosen": lambda step: -50.0 - 0.3 * step + (step % 3),
+                "reward_chosen": lambda step: -0.03 * step,
+            },
+        ),
+        ("chosen_below", {"reward_chosen": lambda step: -0.03 * step}),
         ("margin_exploding", {"margin": lambda step: 0.4 * step}),
         (
             "held_out_rising",
@@ -107,13 +115,44 @@ def test_loss_on_held_out_picks_far_above_that_on_trained_ones() -> None:
     assert warning.message.startswith("The loss is 0.65 on held-out picks and 0.203 on those")
 
 
+def test_a_gap_is_no_fault_while_held_out_picks_gain_too() -> None:
+    """As in a DPO run on the starter that wins 94 % of its pairs."""
+    curves = {
+        "loss": lambda step: 0.76 - 0.0155 * step,
+        "eval_loss": {10: 0.40, 20: 0.35, 30: 0.34, 40: 0.34}.get,
+    }
+    assert keys(lines(**HEALTHY | curves)) == []
+    harder = {"loss": lambda step: 1.2 - 0.005 * step, "eval_loss": lambda s: 1.6 - 0.005 * s}
+    assert keys(lines(**HEALTHY | harder)) == [], "held-out rows may be harder from the start"
+
+
+def test_small_last_batches_say_nothing_about_the_loss() -> None:
+    curves = {
+        "loss": lambda step: 0.1 if step % 6 == 0 else 0.5 - 0.004 * step,
+        "eval_loss": lambda s: 0.45 if s % 10 == 0 else None,
+    }
+    assert keys(lines(**HEALTHY | curves)) == []
+
+
+def test_both_sides_may_fall_when_the_rejected_one_falls_much_further() -> None:
+    """KTO and DPO on the starter: the picked side loses 6 nats and the other one 50."""
+    curves = {
+        "logps_chosen": lambda step: -9.0 - 0.15 * step,
+        "reward_chosen": lambda step: -0.015 * step,
+        "margin": lambda step: 0.1 * step,
+    }
+    assert keys(lines(**HEALTHY | curves)) == []
+    assert keys(lines(**HEALTHY | curves | {"margin": 0.2})) == ["chosen_falling"]
+
+
 def test_noise_between_batches_is_no_fall() -> None:
     noisy = {"logps_chosen": lambda step: -50.0 + 30 * math.sin(37.0 * step) - 0.05 * step}
     assert keys(lines(**HEALTHY | noisy)) == []
 
 
 def test_the_numbers_of_a_fall() -> None:
-    (warning,) = run_warnings(lines(**HEALTHY | {"logps_chosen": lambda step: -50.0 - step}))
+    curves = {"logps_chosen": lambda step: -50.0 - step, "reward_chosen": lambda step: -0.1 * step}
+    (warning,) = run_warnings(lines(**HEALTHY | curves))
     assert warning.values == {"first": -55.5, "last": -85.5}  # means of steps 1-10 and 31-40
     assert warning.message.startswith("Picked answers became less likely: ")
 
@@ -125,6 +164,18 @@ def test_sampled_answers_that_grow() -> None:
     (warning,) = run_warnings(lines(**HEALTHY), samples)
     assert (warning.key, warning.values) == ("length_growing", {"first": 25, "last": 40})
     assert keys(lines(**HEALTHY), samples[:2]) == []
+
+
+def test_sampled_answers_that_became_empty() -> None:
+    """As with a learning rate of 99: every held-out pick ordered rightly, and nothing is said."""
+    samples = [
+        {"step": step, "text": text}
+        for step, text in [(0, "Bees."), (0, ""), (6, " "), (6, ""), (4, ""), (4, "")]
+    ]
+    (warning,) = run_warnings([], samples)
+    assert (warning.key, warning.step) == ("answers_empty", 6)
+    assert warning.values == {"empty": 2, "answers": 2}
+    assert keys([], samples[:2]) == []
 
 
 def test_parts_of_a_round_are_looked_at_one_by_one() -> None:

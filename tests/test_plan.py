@@ -176,6 +176,7 @@ def test_enough(part: Part) -> None:
         ("dpo", many(30), many(5, "tie"), "few_prompts"),
         ("rm", many(30), many(5, "tie"), "few_prompts"),
         ("dpo", many(5, "tie"), many(30), "few_prompts"),
+        *((part, many(3), many(30), "few_prompts") for part in ("sft", "rm", "dpo")),
     ],
 )
 def test_not_enough(part: Part, train: list[Pick], held_out: list[Pick], key: str) -> None:

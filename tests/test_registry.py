@@ -26,7 +26,7 @@ from train.policy.server import PolicyConfig, PolicyServer
 from train.trial import Trial
 
 BASE = BaseModel("starter", Path("no-model"), 3_000_000, fingerprint="weights-1")
-METRICS = {"accuracy": 0.9, "rows_eval": 40}
+METRICS = {"accuracy": 0.9, "rows_eval": 47, "rows_decided": 40}
 
 
 @pytest.fixture
@@ -191,7 +191,8 @@ def test_both_answer_the_same_prompts_as_annotators_see_them(trial: Trial, vllm:
         return 200, completion(body)
 
     vllm.answers = answer
-    assert judged(trial).promoted
+    verdict = judged(trial)
+    assert verdict.promoted and "of 40 held-out picks" in verdict.reason
     assert asked[BASE_POLICY] == asked["policy-000001"]
     assert len(asked[BASE_POLICY]) == 4
     assert {limit for _, _, limit in asked[BASE_POLICY]} == {99}

@@ -94,7 +94,7 @@ def test_spans_and_counts() -> None:
     then = utc_now() - timedelta(hours=1, minutes=5)
     assert (ago(then, "en"), ago(then, CHINESE)) == ("1 hour ago", "1 小时前")
     assert ago(utc_now(), "en") == "just now"
-    metrics = {"rows_train": 1200, "rows_eval": 0, "rows_cut": 1, "picks": {"tie": 1}}
+    metrics = {"rows_train": 1200, "rows_eval": 0, "rows_cut": 1, "ties_dropped": 1}
     assert rows_used(metrics, "en") == ["1,200 to train on", "1 cut short", "1 tie left out"]
     assert rows_used(metrics, CHINESE) == ["训练 1,200 条", "截断 1 条", "未计入平局 1 条"]
 

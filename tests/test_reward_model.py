@@ -210,6 +210,19 @@ def test_a_fresh_head_starts_at_ln_2_and_is_not_quantised(job: Job) -> None:
     assert scores(model, texts, job.pad_token_id, 2) == [0.0, 0.0, 0.0]
 
 
+def test_under_fsdp_it_says_that_it_cannot(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The float32 head has no place among bf16 parts, and one process alone cannot score."""
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    run = make_run(tmp_path / "run-1", "rm", base)
+    with pytest.raises(SystemExit):
+        run_script(reward.main, run.path)
+    ending = run.ending()
+    assert ending is not None
+    assert ending[1].startswith("A reward model cannot be trained under FSDP yet")
+
+
 # --- whole runs -----------------------------------------------------------------------------------
 
 

@@ -62,7 +62,9 @@ def test_a_plan_is_told_before_the_start(cli: typer.Typer, site: Site) -> None:
     assert told[0] == "rm: 24 picks: 18 pairs, 6 held out"
     assert "dpo: 24 picks: 18 pairs, 6 held out" in told
     assert "  Settings: the preset, but beta=0.2." in told
-    assert told[-1] == "prefloop train round --set dpo.beta=0.2"
+    assert "  8 steps on 18 rows." in told
+    folder = site.store.data_dir.resolve()  # not the one that a command takes by itself
+    assert told[-1] == f"prefloop train round --set dpo.beta=0.2 --data-dir {folder}"
     assert runs.newest(site.store) == []
 
 
@@ -126,6 +128,18 @@ def test_waiting_for_a_run_ends_when_it_rests(
         runs.mark(site.store, run_id, "done", metrics={"rows_train": 18, "rows_eval": 6})
         follow(client, run_id)
         assert "sft policy: 18 rows used" in capsys.readouterr().out
+
+
+def test_the_list_says_how_a_run_did(cli: typer.Typer, site: Site) -> None:
+    run_id = runs.add(site.store, "dpo", {"settings": {}}, None)
+    runs.mark(site.store, run_id, "paused", reason="Paused after step 3.")
+    assert f"{run_id}  dpo   paused    Paused after step 3.\n" in said(cli, "runs")
+    runs.mark(site.store, run_id, "running")
+    assert f"{run_id}  dpo   running   \n" in said(cli, "runs"), "it is paused no more"
+    metrics = {"accuracy": 0.7321, "eval_loss": 0.5}
+    runs.mark(site.store, run_id, "done", reason="policy-1 is a candidate.", metrics=metrics)
+    told = f"{run_id}  dpo   done      held-out accuracy 73.2%. policy-1 is a candidate.\n"
+    assert told in said(cli, "runs")
 
 
 @pytest.mark.parametrize(

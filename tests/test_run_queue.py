@@ -81,6 +81,7 @@ def test_a_running_run_is_asked_and_a_waiting_one_acted_on(loop: TrainLoop) -> N
         loop.trainer.check(run)
     loop.trainer.check(run, pausable=False)
     loop.cancel(run.run_id)
+    loop.pause(run.run_id)  # takes nothing back
     with pytest.raises(RunCancelled):
         loop.trainer.check(run, pausable=False)
 
@@ -90,6 +91,24 @@ def test_a_running_run_is_asked_and_a_waiting_one_acted_on(loop: TrainLoop) -> N
     loop.cancel(waiting)
     ended = runs.get(loop.store, waiting)
     assert (ended.status, ended.reason) == ("cancelled", "Cancelled while it was paused.")
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "ending"),
+    [
+        ("cancel", RunCancelled, ("CANCELLED", "Stopped on request.")),
+        ("pause", RunPaused, ("PAUSED", "Paused on request.")),
+    ],
+)
+def test_what_was_asked_while_vllm_made_room_starts_no_process(
+    loop: TrainLoop, how: Any, error: type[Exception], ending: tuple[str, str]
+) -> None:
+    run = begun(loop)
+    loop.trainer.ask_to_end(run.run_id, how)
+    folder = loop.trainer.folder(run.run_id)
+    with pytest.raises(error):
+        loop.trainer.train(run, folder.config())
+    assert not folder.log.exists() and folder.ending() == ending
 
 
 def test_what_was_asked_before_a_resume_is_forgotten(loop: TrainLoop) -> None:
@@ -253,6 +272,19 @@ def test_a_repeated_run_has_the_same_picks_and_settings(loop: TrainLoop) -> None
         assert first.samefile(second)
     shared = loop.store.read("select sha256, rows_train from snapshot order by seq")
     assert len(shared) == 2 and shared[0] == shared[1]
+
+
+def test_a_part_of_a_round_is_repeated_alone(loop: TrainLoop) -> None:
+    run = begun(loop, "round")
+    part = runs.add(loop.store, "rm", {"settings": {}}, None, parent=run.run_id)
+    folder = loop.trainer.folder(part)
+    loop.trainer._share_data(run.run_id, part)
+    folder.freeze(loop.trainer.folder(run.run_id).config()["parts"]["rm"] | {"run_id": part})
+    runs.mark(loop.store, part, "done")
+    again = runs.get(loop.store, loop.repeat(part, None))
+    assert list(loop.trainer.prepare(again)) == ["rm"]
+    shared = loop.store.read("select run_id, sha256 from snapshot order by seq")
+    assert [row["run_id"] for row in shared] == [run.run_id, again.run_id]
 
 
 def test_a_repeated_round_has_its_parts(loop: TrainLoop) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -52,6 +53,23 @@ def test_who_is_alone_waits_for_those_under_way_and_new_ones_wait() -> None:
     for thread in threads:
         thread.join()
     assert order == ["first", "alone", "later"]
+
+
+def test_who_waited_while_a_rest_began_is_refused() -> None:
+    traffic, refused = Traffic(Refused), threading.Event()
+
+    def later() -> None:
+        with suppress(Refused), traffic.passing():
+            return
+        refused.set()
+
+    waiting = threading.Thread(target=later)
+    with traffic.alone():
+        waiting.start()
+        time.sleep(0.1)
+        traffic.rest(0)
+        assert refused.wait(5)
+    waiting.join()
 
 
 def test_nobody_is_asked_while_it_rests() -> None:

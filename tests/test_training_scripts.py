@@ -94,9 +94,12 @@ def test_samples_answer_the_same_prompts_on_the_way(fresh: RunFolder) -> None:
     assert lines[0]["text"] != lines[-2]["text"]
 
 
+def scored(run: RunFolder) -> list[dict]:
+    return [json.loads(line) for line in (run.path / "scored.jsonl").read_text().splitlines()]
+
+
 def test_held_out_answers_are_scored_for_the_precision_gap(fresh: RunFolder) -> None:
-    lines = (fresh.path / "scored.jsonl").read_text().splitlines()
-    rows = [json.loads(line) for line in lines]
+    rows = scored(fresh)
     assert len(rows) == 8
     for row in rows:
         assert len(row["logprobs"]) == len(row["answer_ids"])
@@ -188,6 +191,9 @@ def test_a_paused_run_keeps_the_step_and_goes_on(base: Path, tmp_path: Path) -> 
     run.reopen()
     assert done(run)["eval_loss"] == pytest.approx(whole.metrics()["eval_loss"], rel=0.01)
     assert losses(run) == pytest.approx(losses(whole), rel=0.02)
+    answers = [value for row in scored(run) for value in row["logprobs"]]
+    per_token = -sum(answers) / len(answers)  # of the answers alone: prompts are not imitated
+    assert run.metrics()["eval_loss"] == pytest.approx(per_token, rel=0.02)
 
 
 def test_a_cancelled_run_leaves_the_adapter_of_its_last_step(base: Path, tmp_path: Path) -> None:
@@ -225,4 +231,8 @@ def test_kto_learns_from_both_bad_picks_too(base: Path, tmp_path: Path) -> None:
     assert found["margin"] > 0 and found["eval_loss"] < 0.5625  # where it starts
     line = next(line for line in run.progress() if "reward_chosen" in line)
     assert line.keys() >= {"reward_rejected", "kl", "logps_chosen", "tokens"}
-    assert len((run.path / "scored.jsonl").read_text().splitlines()) == 8
+    # At the start every row has the loss 1 - sigmoid(0), by the weight of its side: 12 good count
+    # as much as 24 bad.
+    of_batches = [0.5 * (good * 1.5 + (4 - good) * 0.75) / 4 for good in range(5)]
+    assert min(abs(losses(run)[1] - one) for one in of_batches) < 1e-5
+    assert len(scored(run)) == 8

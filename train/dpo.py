@@ -27,6 +27,7 @@ from train.fitting import (
     fit,
     open_job,
     read_rows,
+    share_right,
     shown,
     start,
     write_scored,
@@ -57,10 +58,12 @@ def main(run: RunFolder) -> dict[str, Any]:
     scores = fit(job, trainer)
     chosen = [Encoded(row["prompt_ids"], row["chosen_ids"]) for row in rows.held_out]
     write_scored(job, trainer, rows, chosen)
-    decided = sum(p > 0.5 for p in rows.held_out["p"])
+    right = [trainer.right.get(number, 0.0) for number in range(len(rows.judged))]
+    share, decided = share_right(right, rows.judged)
     return (
         rows.counts
-        | accuracy_of(float(scores.get("eval_rewards/accuracies", 0.0)), decided)
+        | {"rows_decided": decided}
+        | accuracy_of(share, decided)
         | shown(scores, margin="eval_rewards/margins")
     )
 

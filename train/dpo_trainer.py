@@ -21,6 +21,7 @@ from trl.trainer.utils import use_adapter
 from train.batching import BatchesOfSimilarLength
 from train.encoding import Encoder
 from train.losses import PairLoss, Side, answer_logps, imitation
+from train.quantized import under_fsdp
 from train.rules import PairRow
 
 COLUMNS = ["prompt_ids", "chosen_ids", "rejected_ids", "p", "weight", "row", "length"]
@@ -78,6 +79,7 @@ class WeightedDPOTrainer(BatchesOfSimilarLength, DPOTrainer):
         self.imitation_weight, self.length_alpha = imitation_weight, length_alpha
         # What the reference says of (chosen, rejected) of a row.
         self.known: dict[int, tuple[float, float]] = {}
+        self.right: dict[int, float] = {}  # held-out rows, from 0: whether chosen scores higher
         super().__init__(*args, **kw)
 
     def _prepare_dataset(self, dataset: Dataset, _: Any, __: Any, name: str) -> Dataset:
@@ -107,7 +109,7 @@ class WeightedDPOTrainer(BatchesOfSimilarLength, DPOTrainer):
             loss = loss + self.imitation_weight * imitation(chosen_logps, chosen_mask, p, weight)
         if self.aux_loss_enabled:
             loss = loss + self.router_aux_loss_coef * outputs.aux_loss
-        self._count(ratios.detach(), logps.detach(), p, inputs["attention_mask"])
+        self._count(ratios.detach(), logps.detach(), p, rows, inputs["attention_mask"])
         return (loss, outputs) if return_outputs else loss
 
     def _answers(self, logps: Tensor, mask: Tensor) -> Tensor:
@@ -117,7 +119,8 @@ class WeightedDPOTrainer(BatchesOfSimilarLength, DPOTrainer):
 
     def _reference(self, batch: dict[str, Tensor], mask: Tensor, rows: list[int]) -> Tensor:
         """Log-probabilities of the answers under the base, or under the adapter at the start."""
-        if not self.known.keys() >= set(rows):
+        # Under FSDP all processes compute together, and each knows other rows.
+        if under_fsdp() or not self.known.keys() >= set(rows):
             answers = self._answers(self._ask_reference(batch), mask)
             self.known |= zip(rows, zip(*answers.view(2, -1).tolist(), strict=True), strict=True)
         return mask.new_tensor([self.known[row] for row in rows], dtype=torch.float32).T.flatten()
@@ -132,17 +135,23 @@ class WeightedDPOTrainer(BatchesOfSimilarLength, DPOTrainer):
             logps: Tensor = self.model(**batch, use_cache=False, fused_lm_head=True).log_probs
         return logps
 
-    def _count(self, ratios: Tensor, logps: Tensor, p: Tensor, attention_mask: Tensor) -> None:
+    def _count(
+        self, ratios: Tensor, logps: Tensor, p: Tensor, rows: list[int], attention_mask: Tensor
+    ) -> None:
         """What log() shows: the mean of what is listed here, so each row is listed."""
         mode = "train" if self.model.training else "eval"
-        rewards = self.beta * ratios
-        chosen, rejected = rewards.chunk(2)
-        right = (chosen > rejected).float().masked_fill(p <= 0.5, torch.nan)  # ties have no better
-        shown = torch.stack([chosen, rejected, chosen - rejected, right, *logps.chunk(2)])
-        rows = self.accelerator.gather_for_metrics(shown.T.contiguous()).T.tolist()
-        for name, values in zip(SHOWN, rows, strict=True):
+        chosen, rejected = (self.beta * ratios).chunk(2)
+        right = (chosen > rejected).float()
+        decided = right.masked_fill(p <= 0.5, torch.nan)  # a tie has no better side
+        shown = torch.stack([chosen, rejected, chosen - rejected, decided, *logps.chunk(2)])
+        listed = self.accelerator.gather_for_metrics(shown.T.contiguous()).T.tolist()
+        for name, values in zip(SHOWN, listed, strict=True):
             if known := [value for value in values if value == value]:
                 self._metrics[mode][name] += known
+        if mode == "eval":
+            numbers = p.new_tensor([row - EVAL_ROWS for row in rows])
+            pairs = self.accelerator.gather_for_metrics(torch.stack([numbers, right], dim=1))
+            self.right |= {int(number): value for number, value in pairs.tolist()}
         if mode == "train":
             tokens = self.accelerator.gather_for_metrics(attention_mask.sum()).sum().item()
             self._total_train_tokens += tokens

@@ -60,9 +60,8 @@ class DriftMeter:
         trained = self.trainer.folder(model.run_id)
         (self.folder / "scores.json").unlink(missing_ok=True)
         before = trained.config()
-        rows = fresh.write_fresh(
-            self.store, self.folder / "picks.parquet", self.trainer.config.sources
-        )
+        file = self.folder / "picks.parquet"
+        rows = fresh.write_fresh(self.store, file, self.trainer.config.sources, model)
         wanted = {
             "base": before["base"],
             "precision": before["precision"],

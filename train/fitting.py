@@ -21,10 +21,11 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from typing import Any, TypeVar
 
 import pyarrow.parquet
 from datasets import Dataset
@@ -54,6 +55,8 @@ from train.watching import AtPoints, KeepBest, Progress, StopOnNaN, StopWhenAske
 
 Columns = dict[str, Any]
 Encode = Callable[[Encoder, Any], tuple[Columns, int]]
+T = TypeVar("T")
+PEOPLES = ("pick", "ranked")  # origins of rows that say which of the model's answers is better
 SCORED = 64  # held-out answers whose log-probabilities are kept
 LOGS = 50  # lines of progress.jsonl in a run, about
 
@@ -93,6 +96,7 @@ class Rows:
     eval_batch: int
     prompts: list[Prompt]  # held out, for samples
     counts: dict[str, int]
+    judged: list[int | None]  # the pick behind each held-out row; None for a tie and for an edit
 
 
 def open_job(run: RunFolder, kind: type[CommonSettings]) -> Job:
@@ -123,25 +127,29 @@ def open_job(run: RunFolder, kind: type[CommonSettings]) -> Job:
 
 def read_rows(job: Job, encode: Encode) -> Rows:
     """Rows of both splits that fit `max_length`, and counts. Raises Invalid when they are few."""
-    kept: dict[str, list[Columns]] = {}
+    kept: dict[str, list[tuple[Columns, int | None]]] = {}
     counts = {"rows_too_long": 0}
     held_out: list[Pick] = []
     for split in ("train", "eval"):
-        picks = read_picks(job.run, split)
-        held_out = picks  # of the last split
-        rows = [row for pick in picks for row in rows_of(pick, job.settings)]
-        encoded = [encode(job.encoder, row) for row in rows]
-        kept[split] = [columns for columns, length in encoded if length <= job.settings.max_length]
-        counts["rows_too_long"] += len(encoded) - len(kept[split])
+        held_out = picks = read_picks(job.run, split)  # of the last split
+        kept[split] = []
+        for number, pick in enumerate(picks):
+            for row in rows_of(pick, job.settings):
+                columns, length = encode(job.encoder, row)
+                if length > job.settings.max_length:
+                    counts["rows_too_long"] += 1
+                    continue
+                kept[split].append((columns, number if row.origin in PEOPLES else None))
         counts[f"rows_{split}"] = len(kept[split])
     enough_rows(counts)
     measured, eval_batch = full_batches(kept["eval"], job.settings.batch, processes())
     return Rows(
-        Dataset.from_list(kept["train"]),
-        Dataset.from_list(measured),
+        Dataset.from_list([columns for columns, _ in kept["train"]]),
+        Dataset.from_list([columns for columns, _ in measured]),
         eval_batch,
         sample_prompts(job, held_out),
         counts,
+        [number for _, number in measured],
     )
 
 
@@ -151,7 +159,7 @@ def read_picks(run: RunFolder, split: str) -> list[Pick]:
     return [Pick.of(row) for row in table.to_pylist()]
 
 
-def full_batches(rows: list[Columns], batch: int, parts: int = 1) -> tuple[list[Columns], int]:
+def full_batches(rows: list[T], batch: int, parts: int = 1) -> tuple[list[T], int]:
     """Rows and a batch size such that the trainer's mean over batches is the mean over rows.
 
     Where a number of rows has no good divisor, the last row or two are left out. `parts`: processes
@@ -211,7 +219,7 @@ def arguments(job: Job, rows: Rows) -> dict[str, Any]:
         "learning_rate": settings.learning_rate,
         "num_train_epochs": settings.epochs,
         "lr_scheduler_type": settings.schedule,
-        "warmup_steps": math.ceil(settings.warmup * steps_of(rows, settings)),
+        "warmup_steps": warmup_steps(settings.warmup, steps_of(rows, settings)),
         "max_grad_norm": settings.max_grad_norm,
         "weight_decay": settings.weight_decay,
         "per_device_train_batch_size": batch,
@@ -242,6 +250,11 @@ def configured(kind: Any, job: Job, rows: Rows, **own: Any) -> Any:
 
 def steps_of(rows: Rows, settings: CommonSettings) -> int:
     return math.ceil(len(rows.train) / (settings.batch * settings.accumulate)) * settings.epochs
+
+
+def warmup_steps(share: float, steps: int) -> int:
+    """The learning rate of the first one is 0, so a run of one step has none."""
+    return min(math.ceil(share * steps), steps - 1)
 
 
 def divided(batch: int, accumulate: int, parts: int) -> tuple[int, int]:
@@ -317,6 +330,18 @@ def shown(scores: dict[str, Any], **names: str) -> dict[str, float]:
     """Our names for the trainer's held-out scores: eval_loss, and those given as ours=theirs."""
     wanted = {"eval_loss": "eval_loss"} | names
     return {ours: float(scores[theirs]) for ours, theirs in wanted.items() if theirs in scores}
+
+
+def share_right(right: Sequence[float], judged: Sequence[int | None]) -> tuple[float, int]:
+    """Mean over picks of the share of their rows that are right, and the number of picks.
+
+    Five comparisons of one ranking are one pick: they are not five opinions.
+    """
+    by_pick: dict[int, list[float]] = {}
+    for value, pick in zip(right, judged, strict=True):
+        if pick is not None:
+            by_pick.setdefault(pick, []).append(value)
+    return (fmean(map(fmean, by_pick.values())) if by_pick else 0.0), len(by_pick)
 
 
 def accuracy_of(share: float, rows: int) -> dict[str, float]:

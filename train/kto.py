@@ -63,7 +63,7 @@ def main(run: RunFolder) -> dict[str, Any]:
     trainer = EncodedKTOTrainer(
         **start(job),
         args=args,
-        # TRL keeps the order of the rows, and the two answers of a pick stand side by side.
+        # The two answers of a pick stand side by side, and neighbours are to be of other prompts.
         train_dataset=rows.train.shuffle(seed=settings.seed),
         eval_dataset=rows.held_out.shuffle(seed=0),
         processing_class=job.tokenizer,

@@ -241,8 +241,10 @@ class TrainLoop:
         trigger = None if state.held else due(now, state, self.config)
         self._checked = now
         if trigger:
-            log.info("%d new picks: a round starts (%s)", state.picks, trigger)
-            self._add("round", {"settings": {}, "trigger": trigger}, None)
+            with self._deciding:
+                if not self.waiting():  # else somebody asked for a run in the same moment
+                    log.info("%d new picks: a round starts (%s)", state.picks, trigger)
+                    runs.add(self.store, "round", {"settings": {}, "trigger": trigger}, None)
             return True
         if wants_measurement(state, self.config):
             self.drift.measure(state.picks)

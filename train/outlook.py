@@ -20,12 +20,13 @@ LEAST_POINTS = 8  # of a curve, before anything is said about its course
 SURE = 2.0  # standard errors
 LEAST_FALL = 0.03  # share of the log-probability at the start
 LEAST_BELOW = 0.1  # reward of picked answers under the reference: beta times nats
+MOST_SUNK = 0.5  # of the margin: good runs, too, lower both sides, the rejected one much further
 SATURATED = 10.0  # margin at which the loss has no slope left: sigmoid(-10) is 5e-5
 LONGER = 1.25  # words of sampled answers, against those at the start
 LEAST_WORDS = 8  # by which they are longer at least
 RISE = 1.05  # held-out loss, against its own best
-GAP = 1.3  # held-out loss, against the loss on the rows that are trained on
-LEAST_GAP = 0.1  # nats
+LEAST_GAP = 0.1  # of the held-out loss above that on the rows that are trained on
+LEAST_GAINED = 0.25  # on held-out picks, of what was gained on those trained on
 CHANCE = 0.55  # accuracy; one half is what a coin gives
 SPIKE = 10.0  # times the usual gradient norm
 
@@ -33,6 +34,7 @@ SENTENCES = {
     "loss_not_finite": "The loss is not a number at step {step}. Lower the learning rate; start "
     "again from the last good checkpoint.",
     "grad_not_finite": "The gradient is not finite at step {step}. Lower the learning rate.",
+    "answers_empty": "{empty} of {answers} sampled answers are empty. Lower the learning rate.",
     "grad_spike": "The gradient norm jumped to {norm} at step {step}; {usual} is usual in this "
     "run. Lower the learning rate, or look for odd rows.",
     "chosen_falling": "Picked answers became less likely: their log-probability fell from {first} "
@@ -73,15 +75,15 @@ def time_left_s(lines: Sequence[Line]) -> float | None:
         return None
     last, earlier = stretch[-1], stretch[-RECENT:][0]
     steps, seconds = last["step"] - earlier["step"], last["seconds"] - earlier["seconds"]
-    if steps <= 0 or seconds <= 0:  # one line: its clock began with the process
-        steps, seconds = last["step"], last["seconds"]
+    if steps <= 0 or seconds <= 0:  # its clock began with the process, which loaded a model first
+        return None
     return round(max(0.0, (last["max_steps"] - last["step"]) * seconds / steps), 1)
 
 
 def run_warnings(lines: Sequence[Line], samples: Sequence[Line] = ()) -> list[RunWarning]:
     """What to look at, worst first. `samples`: lines {step, text} of samples.jsonl."""
     found = [one for part in by_part(lines).values() for rule in RULES for one in rule(part)]
-    found += _length_growing(samples)
+    found += [*_answers_empty(samples), *_length_growing(samples)]
     return sorted(found, key=lambda one: list(SENTENCES).index(one.key))
 
 
@@ -144,20 +146,24 @@ def _grad_spike(lines: Sequence[Line]) -> Iterator[RunWarning]:
 
 
 def _chosen_falling(lines: Sequence[Line]) -> Iterator[RunWarning]:
-    """Batches differ in length, so the fall must stand out of their noise. The reward of picked
+    """Batches differ in length, so a fall must stand out of their noise. The reward of picked
     answers is free of that noise: it is measured against the reference, row by row."""
     logps, rewards = curve(lines, "logps_chosen"), curve(lines, "reward_chosen")
-    if len(logps) >= LEAST_POINTS:
-        first, last = _ends(logps)
-        fall = fmean(first) - fmean(last)
-        noise = math.sqrt(_error(first) ** 2 + _error(last) ** 2)
-        if fall > max(SURE * noise, LEAST_FALL * abs(fmean(first))):
-            yield from _warn("chosen_falling", logps[-1][0], first=fmean(first), last=fmean(last))
+    if len(logps) < LEAST_POINTS:  # reward models have none
+        return
+    _, late = _ends(rewards) if len(rewards) >= LEAST_POINTS else ([], [])
+    if late:
+        _, margins = _ends(curve(lines, "margin"))
+        gained = MOST_SUNK * fmean(margins) if margins else 0.0
+        if -fmean(late) <= max(SURE * _error(late), LEAST_BELOW, gained):
             return
-    if len(rewards) >= LEAST_POINTS and len(logps) >= LEAST_POINTS:  # reward models have no logps
-        _, last = _ends(rewards)
-        if fmean(last) < -max(SURE * _error(last), LEAST_BELOW):
-            yield from _warn("chosen_below", rewards[-1][0], reward=fmean(last))
+    first, last = _ends(logps)
+    fall = fmean(first) - fmean(last)
+    noise = math.sqrt(_error(first) ** 2 + _error(last) ** 2)
+    if fall > max(SURE * noise, LEAST_FALL * abs(fmean(first))):
+        yield from _warn("chosen_falling", logps[-1][0], first=fmean(first), last=fmean(last))
+    elif late:
+        yield from _warn("chosen_below", rewards[-1][0], reward=fmean(late))
 
 
 def _margin_exploding(lines: Sequence[Line]) -> Iterator[RunWarning]:
@@ -176,8 +182,10 @@ def _held_out(lines: Sequence[Line]) -> Iterator[RunWarning]:
         return  # the loss on trained rows lies further below, which is the same news
     if len(losses) < LEAST_POINTS:
         return
-    train = fmean(_ends(losses)[1])
-    if last > GAP * train and last - train > LEAST_GAP:
+    # Medians: the last batch of each pass is small, and its loss far off.
+    start, train = median(value for _, value in losses[:3]), median(_ends(losses)[1])
+    gained = max(start, held_out[0][1]) - last
+    if last - train > LEAST_GAP and gained < LEAST_GAINED * (start - train):
         yield from _warn("held_out_worse", step, held_out=last, train=train)
 
 
@@ -204,6 +212,19 @@ RULES: tuple[Callable[[Sequence[Line]], Iterator[RunWarning]], ...] = (
     _held_out,
     _accuracy_chance,
 )
+
+
+def _answers_empty(samples: Sequence[Line]) -> Iterator[RunWarning]:
+    """More than before training: accuracy and margin may look fine while a policy says nothing."""
+    empty: dict[int, list[bool]] = {}
+    for line in samples:
+        empty.setdefault(int(line["step"]), []).append(not str(line["text"]).strip())
+    if len(empty) < 2:
+        return
+    last = max(empty)
+    if sum(empty[last]) > sum(empty[min(empty)]):
+        answers = len(empty[last])
+        yield from _warn("answers_empty", last, empty=sum(empty[last]), answers=answers)
 
 
 def _length_growing(samples: Sequence[Line]) -> Iterator[RunWarning]:

@@ -18,6 +18,7 @@ from train.rules import rows_of, why_none
 from train.settings import AnySettings, Part
 
 LEAST_PICKS = 8  # that say which answer is better; fewer teach noise
+LEAST_ROWS = 4  # to train on; the scripts ask for as many that fit
 FEW_HELD_OUT = 10  # the interval of an accuracy is wider than 50 points below this
 LEAST_SHOWN = 10  # picks on a screen, before anything is said about their sides
 LEAST_PEOPLE = 20  # picks of people, before anything is said about who made them
@@ -149,7 +150,7 @@ def problem(planned: Plan) -> Remark | None:
     if planned.decided < LEAST_PICKS:
         key = f"few_picks.{planned.part}"
         return _remark(key, least=LEAST_PICKS, picks=planned.decided)
-    if not (planned.rows_train and planned.decided_held_out):
+    if planned.rows_train < LEAST_ROWS or not planned.decided_held_out:
         return _remark("few_prompts", train=planned.rows_train, held_out=planned.rows_eval)
     if planned.part == "kto" and not (planned.good and planned.bad):
         return _remark("only_good" if planned.good else "only_bad", answers=planned.rows_train)

@@ -19,9 +19,10 @@ from typing import Any
 
 from trl import RewardConfig
 
+from store.rows import Invalid
 from train import calibration
 from train.fitting import callbacks, configured, fit, open_job, read_picks, read_rows, shown
-from train.quantized import base_arguments, lora
+from train.quantized import base_arguments, lora, under_fsdp
 from train.reward_head import fresh_reward_model
 from train.reward_trainer import RankingCollator, RankingTrainer, encode_ranking
 from train.run_folder import RunFolder
@@ -33,6 +34,10 @@ from train.settings import RewardSettings
 def main(run: RunFolder) -> dict[str, Any]:
     job = open_job(run, RewardSettings)
     settings: RewardSettings = job.settings
+    if under_fsdp():
+        raise Invalid(
+            "A reward model cannot be trained under FSDP yet: its head stays in float32. Use DDP."
+        )
     rows = replace(read_rows(job, encode_ranking), prompts=[])  # it writes nothing to show
     trainer = RankingTrainer(
         fresh_reward_model(job.config["base"], base_arguments(job.precision), job.tokenizer),

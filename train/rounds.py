@@ -76,7 +76,7 @@ class Rounds:
 
     def _round(self, run: Run, configs: Configs) -> None:
         results, trained_in = {}, run.run_id
-        with self.trainer.device_free():  # once for both parts
+        with self.trainer.device_free(run=run):  # once for both parts
             for part, config in configs.items():
                 self.trainer.check(run)
                 child = self._child(run, part)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import os
 import shutil
 import threading
@@ -34,7 +32,6 @@ from train.run_folder import Ending, RunFolder
 from train.settings import Part
 from train.sharing import gpu_memory, yielded
 
-log = logging.getLogger(__name__)
 LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "datasets", "accelerate")
 STOP_GRACE_S = 60.0  # a clean stop waits for the end of a step
 APP_STOPPED = "The app was stopped while it ran. Resume it, or start it again."
@@ -83,7 +80,9 @@ class Trainer:
         return RunFolder(self.store.data_dir / "runs" / run_id)
 
     def ask_to_end(self, run_id: str, how: End) -> None:
-        self._asked[run_id] = how
+        """A request to cancel is not taken back by one to pause."""
+        if self._asked.get(run_id) != "cancel":
+            self._asked[run_id] = how
 
     def forget(self, run_id: str) -> None:
         """What was asked of the run before it waits again."""
@@ -128,12 +127,13 @@ class Trainer:
         if ended is None or ended[0] != "DONE":  # else the app ended before it had noticed
             folder.reopen()
             self.planner.check_space([config["settings"]["rank"]], folder.path)
-            with self.device_free(folder):
+            with self.device_free(folder, run):
                 self._run(run, config["kind"], folder)
         dropped = config["plan"].get("dropped", {})
         return outcome(folder) | {
             "rows_identical": dropped.get("identical", 0),
             "rows_cut": dropped.get("cut", 0),
+            "ties_dropped": dropped.get("tie", 0),
             "picks": config["data"]["picks"],
         }
 
@@ -143,22 +143,31 @@ class Trainer:
         tracked = {"TRACKIO_DIR": str((self.store.data_dir / "trackio").resolve())}
         return environment(self.config, shared) | tracked
 
-    def device_free(self, folder: RunFolder | None = None) -> AbstractContextManager[None]:
-        """Around what needs the device that vLLM may be on; `folder` tells how long it takes."""
+    def device_free(
+        self, folder: RunFolder | None = None, run: Run | None = None
+    ) -> AbstractContextManager[None]:
+        """Around what needs the device that vLLM may be on; `folder` tells how long it takes, and
+        the buffer is not filled for a `run` that is to end."""
 
         def left_s() -> float | None:
             return time_left_s(folder.progress()) if folder else None
+
+        def give_up() -> bool:
+            return self.stopping.is_set() or bool(run and self._wanted(run))
 
         return yielded(
             self.server,
             self.config,
             stock_up=self.stock_up,
             left_s=left_s,
-            give_up=self.stopping.is_set,
+            give_up=give_up,
         )
 
     def _run(self, run: Run, part: Part, folder: RunFolder) -> None:
         """Start the process and wait; afterwards the folder says how it ended."""
+        if void := self._void(run):  # making room may have taken a minute
+            folder.end(*void)
+            return
         started = command(part, folder.path, self.config)
         process = ChildProcess(started, folder.log, self.environment())
         try:
@@ -186,6 +195,17 @@ class Trainer:
                 cancelled_for_s += 0.25
             if cancelled_for_s > STOP_GRACE_S:
                 return "CANCELLED", STOPPED
+        return None
+
+    def _void(self, run: Run) -> tuple[Ending, str] | None:
+        """How a run ends for which no process is started any more."""
+        if self.stopping.is_set():
+            return "FAILED", APP_STOPPED
+        match self._wanted(run):
+            case "cancel":
+                return "CANCELLED", STOPPED
+            case "pause":
+                return "PAUSED", PAUSED
         return None
 
     def _wanted(self, run: Run) -> End | None:
@@ -258,9 +278,10 @@ class Trainer:
         """The configuration and the frozen data of another run, with what is different now."""
         before = self.folder(source).config()
         self._share_data(source, run.run_id)
-        if _digest(self.folder(run.run_id)) != before["data"]["sha256"]:
+        if snapshots.digest(self.folder(run.run_id).data) != before["data"]["sha256"]:
             raise Invalid(f"The frozen picks of {source} have changed, so it cannot be repeated.")
-        runs.share_snapshot(self.store, source, run.run_id)
+        owner = runs.get(self.store, source).parent_run_id or source  # a part has its round's data
+        runs.share_snapshot(self.store, owner, run.run_id)
         facts = self._facts(run)
         then, now = before["versions"], facts["versions"]
         facts["versions_differ"] = {
@@ -312,13 +333,6 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def _digest(folder: RunFolder) -> str:
-    digest = hashlib.sha256()
-    for split in snapshots.SPLITS:
-        digest.update((folder.data / f"{split}.parquet").read_bytes())
-    return digest.hexdigest()
 
 
 def reconcile(store: Store) -> list[str]:

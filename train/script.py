@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from store.rows import Invalid, PrefloopError
+from train.plan import LEAST_ROWS
 from train.run_folder import RunFolder, Stop
 
-LEAST_ROWS = 4  # to train on
 OUT_OF_MEMORY = (
     "The device ran out of memory. Lower batch and raise accumulate, or lower max_length."
 )

@@ -61,7 +61,9 @@ class CommonSettings:
         1.0, "learning", "Longer gradients are cut to this length.", unit="norm"
     )
     weight_decay: float = _setting(0.0, "learning", "Pull of the adapter's weights towards zero.")
-    seed: int = _setting(0, "control", "Order of the rows, and where the adapter starts.")
+    seed: int = _setting(
+        0, "control", "Order of the rows, and where the adapter starts.", most=2**32 - 1
+    )
     batch: int = _setting(2, "size", "Rows on the device at once.", unit="rows", least=1)
     accumulate: int = _setting(8, "size", "Batches in one step.", unit="batches", least=1)
     rank: int = _setting(16, "size", "Rank of the LoRA matrices.", least=1)

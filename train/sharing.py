@@ -63,7 +63,7 @@ def yielded(
     """Around the training processes of one run: the device is theirs.
 
     `stock_up` fills the buffer of annotators within so many seconds and tells whether it is full.
-    `left_s` tells how long the run still takes, `give_up` whether the app ends. Within another
+    `left_s` tells how long the run still takes, `give_up` whether it is to end. Within another
     `yielded` it only tells the new `left_s`, so that a round frees the device once for both of its
     parts. Raises ServerDown.
     """

@@ -45,7 +45,8 @@ class Trial:
         assert champion is not None
         asked, theirs = self._champion_answers(champion.policy_id, still_wanted)
         mine = self._candidate_answers(policy_id, champion.policy_id, asked, still_wanted)
-        return gate.judge(metrics["accuracy"], metrics["rows_eval"], mine, theirs, self.config)
+        rows = metrics.get("rows_decided", metrics["rows_eval"])  # ties decide nothing
+        return gate.judge(metrics["accuracy"], rows, mine, theirs, self.config)
 
     def _champion_answers(
         self, policy_id: str, still_wanted: Callable[[], None]

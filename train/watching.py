@@ -159,11 +159,12 @@ class Progress(TrainerCallback):
     """One line of progress.jsonl for each log, in the same words for all trainers."""
 
     def __init__(self, run: RunFolder, clock: Callable[[], float] = time.monotonic) -> None:
-        last: dict[str, Any] = next(reversed(run.progress()), {})
+        before = run.progress()
+        last: dict[str, Any] = before[-1] if before else {}
         self.run, self.clock = run, clock
         self.start = self.lap = clock()
         self.seconds_before = float(last.get("seconds", 0.0))  # of the run before it was resumed
-        self.tokens_before = float(last.get("tokens", 0.0))
+        self.tokens_before = max((float(line.get("tokens", 0.0)) for line in before), default=0.0)
         self.tokens_counted = 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -27,6 +27,7 @@ class Traffic:
         """No new requests; those under way may end, for as long as this."""
         with self._changed:
             self._resting = True
+            self._changed.notify_all()
             self._changed.wait_for(lambda: self._under_way == 0, timeout_s)
 
     def end_rest(self) -> None:
@@ -36,9 +37,10 @@ class Traffic:
     def passing(self) -> Iterator[None]:
         """Around a request. One to a server that sleeps would wait for its whole rest."""
         with self._changed:
-            if self._resting:
+            me = threading.get_ident()
+            self._changed.wait_for(lambda: self._resting or self._alone in (None, me), WAIT_S)
+            if self._resting:  # perhaps only since it waits
                 raise self._refusal()
-            self._changed.wait_for(lambda: self._alone in (None, threading.get_ident()), WAIT_S)
             self._under_way += 1
         try:
             yield

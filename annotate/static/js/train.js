@@ -40,7 +40,7 @@ async function view(element) {
 
 /** #new/KIND, #RUN/TAB+RUN+RUN, or nothing: then the run at work, or the newest one. */
 function go() {
-  const [here, ...others] = decodeURIComponent(location.hash.slice(1)).split("+");
+  const [here, ...others] = hash().split("+");
   const [name, more] = here.split("/");
   for (const id of others) if (feed.run(id)) compared.add(id);
   if (name === "new") place = { kind: KINDS.includes(more) ? more : "round" };
@@ -49,6 +49,15 @@ function go() {
   if (place.focus) history.replaceState(null, "", address());
   show();
   if (place.focus || chosen().length) feed.watch(chosen(), focus());
+}
+
+/** Of an address that was mangled on its way nothing is left. */
+function hash() {
+  try {
+    return decodeURIComponent(location.hash.slice(1));
+  } catch {
+    return "";
+  }
 }
 
 /** Of what is on the screen, with the runs beside it: to be shared. */

@@ -7,7 +7,8 @@ import { kindName } from "./train_words.js";
 
 const ALL = ["rm", "dpo", "kto", "sft"];
 const PAIRS = ["rm", "dpo"];
-// `lines` are solid, `dashed` are dashed, `dots` are measured on held-out picks.
+// `lines` are solid, `dashed` are dashed, `dots` are measured on held-out picks; `exact`: without
+// noise between batches, so nothing is smoothed.
 const CHARTS = [
   { name: "loss", lines: "loss", dots: "eval_loss", kinds: ALL },
   { name: "accuracy", lines: "accuracy", dots: "eval_accuracy", kinds: PAIRS, floor: 0, ceiling: 1, reference: 0.5 },
@@ -18,9 +19,9 @@ const CHARTS = [
   { name: "kl", lines: "kl", dots: "eval_kl", kinds: ["kto"] },
   { name: "entropy", lines: "entropy", dots: "eval_entropy", kinds: ["kto", "sft"] },
   { name: "grad_norm", lines: "grad_norm", kinds: ALL, floor: 0 },
-  { name: "learning_rate", lines: "learning_rate", kinds: ALL, floor: 0 },
+  { name: "learning_rate", lines: "learning_rate", kinds: ALL, floor: 0, exact: true },
   { name: "speed", lines: "tokens_per_second", kinds: ALL, floor: 0 },
-  { name: "memory", lines: "memory_mb", kinds: ALL, floor: 0, scale: 1 / 1024, unit: " GB" },
+  { name: "memory", lines: "memory_mb", kinds: ALL, floor: 0, scale: 1 / 1024, unit: " GB", exact: true },
 ];
 const AXES = {
   step: (line) => line.step,
@@ -69,7 +70,7 @@ export class Charts {
     const x = { least: 0, most: Math.max(...xs, ...ends, 0) || 1, word: t(`train.axis.${axis}.at`), whole: axis === "step" };
     for (const chart of CHARTS) {
       const plot = this.#plots.get(chart.name);
-      if (plot?.element.isConnected) plot.draw(this.runs.flatMap((run) => series(chart, run, AXES[axis])), { smoothing: prefs.get("smoothing"), x });
+      if (plot?.element.isConnected) plot.draw(this.runs.flatMap((run) => series(chart, run, AXES[axis])), { smoothing: chart.exact ? 0 : prefs.get("smoothing"), x });
     }
   }
 

@@ -1,6 +1,6 @@
 // One setting of a run as a row: its name, what it does, a control with its unit, and a way back.
 import { h } from "./dom.js";
-import { has, t } from "./i18n.js";
+import { has, retold, t } from "./i18n.js";
 
 /** The help of a setting: that of its part where the catalogues tell parts apart. */
 export function help(part, field) {
@@ -88,7 +88,7 @@ export function blame(form, message) {
   const at = name && form.querySelector(`.setting[data-key="${CSS.escape(name)}"], .setting.changed[data-key$=".${CSS.escape(name)}"]`);
   if (!at) return false;
   const problem = at.querySelector(".problem");
-  problem.textContent = message;
+  problem.textContent = retold("train.refused", message);
   problem.hidden = false;
   at.querySelector("input, select").setAttribute("aria-invalid", "true");
   return true;

@@ -81,12 +81,14 @@ function result({ metrics = {} }) {
 function shortly(feed, run) {
   const { step, steps, left } = progress(feed, run);
   if (!steps) return t("train.starting");
+  if (step >= steps) return t("train.finishing");
   return left === null ? `${step} / ${steps}` : `${step} / ${steps} · ${span(left)}`;
 }
 
 export function far(feed, run) {
   const { step, steps, left } = progress(feed, run);
   if (!steps) return t("train.starting");
+  if (step >= steps) return t("train.finishing");
   const told = t("train.step", { step, steps });
   return left === null ? told : `${told} · ${t("research.run.left", { span: span(left) })}`;
 }

@@ -5,14 +5,19 @@ import { t } from "./i18n.js";
 import { LIVE } from "./train_words.js";
 
 const LINES = 400;
-let asking = false;
+let asking = 0; // the number of the question at hand; 0 when none is
+let serial = 0;
+let seen = ""; // the run and its state when it was last asked for
 
 export async function show(panel, feed, run, view, fresh) {
-  if (asking || (!fresh && !LIVE.includes(run.status))) return;
-  asking = true;
+  const sign = `${run.run_id} ${run.status}`; // a run that has just ended has last words
+  if (!fresh && (asking || (!LIVE.includes(run.status) && seen === sign))) return;
+  const mine = (asking = serial += 1);
   const { log, problem } = await call("GET", `/runs/${run.run_id}/log?lines=${LINES}`).catch((error) => ({ log: "", problem: sentence(error) }));
-  asking = false;
+  if (mine !== asking) return;
+  asking = 0;
   if (view.stale()) return;
+  seen = sign;
   let text = $("pre.log", panel);
   if (!text) {
     text = h("pre", { class: "log", tabindex: "0", "aria-label": t("train.log") }, h("code"));

@@ -20,8 +20,9 @@ export class Preview {
   /** An answer of POST /runs/preview. */
   show(plan) {
     this.element.ariaBusy = "false";
+    this.body.inert = false;
     const several = plan.parts.length > 1;
-    replace(this.body, plan.parts.map((part) => h("section", {}, several && h("h3", {}, kindName(part.part)), rows(part.plan), warnings(part.warnings), problem(part),
+    replace(this.body, plan.parts.map((part) => h("section", {}, several && h("h3", {}, kindName(part.part)), rows(part.plan, part.steps), warnings(part.warnings), problem(part),
       h("details", { open: !several }, h("summary", {}, t("train.rule")), rule(part.rule)))),
     h("section", {}, h("h3", {}, t("train.command")), command(plan.command)));
     const known = plan.parts.some((part) => part.problem);
@@ -29,8 +30,10 @@ export class Preview {
     this.button.disabled = Boolean(plan.problem || known);
   }
 
+  /** What stands there was the plan of something else: it is not to be copied. */
   refuse(words) {
     this.element.ariaBusy = "false";
+    this.body.inert = true;
     this.#say(words);
     this.button.disabled = true;
   }

@@ -8,7 +8,7 @@ import { bar, far, progress } from "./train_list.js";
 import * as log from "./train_log.js";
 import * as result from "./train_result.js";
 import * as samples from "./train_samples.js";
-import { ago, kindName, percent, state, told, took } from "./train_words.js";
+import { LIVE, ago, kindName, percent, span, state, told } from "./train_words.js";
 
 export const TABS = ["charts", "samples", "result", "config", "log"];
 const PANELS = { samples, result, config, log };
@@ -78,12 +78,12 @@ function head(feed, run) {
       h("h2", { class: "mono" }, run.run_id),
       h("span", { class: "kind" }, kindName(run.kind)),
       h("span", { class: `chip ${tone}` }, words),
-      run.policy_id && h("span", { class: "sub" }, run.policy_id),
+      run.policy_id && h("a", { class: "policy", href: "/research/", title: t("train.policies") }, run.policy_id),
       h("div", { class: "end actions" }, ACTIONS.filter((each) => can.includes(each)).map((each) =>
         h("button", { type: "button", class: "btn small", dataset: { do: each, run: run.run_id, key: each } }, t(`train.do.${each}`))))),
     h("div", { class: "facts" }, facts(feed, run)),
     run.status === "running" && bar(feed, run),
-    run.reason && run.status !== "queued" && h("p", { class: run.status === "failed" ? "notice" : "sub reason" }, reason(run)),
+    run.reason && !LIVE.includes(run.status) && h("p", { class: run.status === "failed" ? "notice" : "sub reason" }, reason(run)),
     warnings(detail?.warnings ?? [], run.status === "running"),
   ];
 }
@@ -93,16 +93,23 @@ const reason = (run) => retold("research.why", run.reason.replace(/^(Promoted|Re
 
 function facts(feed, run) {
   const { leaf, step, steps } = progress(feed, run);
-  const last = leaf && feed.lines(leaf.run_id).at(-1);
+  const lines = leaf ? feed.lines(leaf.run_id) : [];
+  const last = lines.at(-1);
+  const speed = lines.findLast((line) => line.tokens_per_second)?.tokens_per_second; // measurements have none
   if (run.status === "running")
     return [
       h("span", {}, leaf && leaf !== run ? `${kindName(leaf.kind)}: ` : "", h("b", {}, far(feed, run))),
       steps > 0 && h("span", {}, percent(step / steps, 0)),
-      last?.tokens_per_second && h("span", {}, t("train.speed", { n: Math.round(last.tokens_per_second) })),
+      speed && h("span", {}, t("train.speed", { n: Math.round(speed) })),
       last?.memory_mb && h("span", {}, `${(last.memory_mb / 1024).toFixed(1)} GB`),
     ];
-  const resting = run.status === "queued" ? [] : [h("span", {}, t("research.run.took", { span: took(run) }))];
-  return [h("span", {}, ago(run.changed)), ...resting, run.metrics?.rows_train !== undefined && h("span", {}, t("train.rows", { train: run.metrics.rows_train, held_out: run.metrics.rows_eval ?? 0 }))];
+  const seconds = run.status === "queued" ? 0 : atWork(feed, run);
+  return [h("span", {}, ago(run.changed)), seconds > 0 && h("span", {}, t("train.took", { span: span(seconds) })), run.metrics?.rows_train !== undefined && h("span", {}, t("train.rows", { train: run.metrics.rows_train, held_out: run.metrics.rows_eval ?? 0 }))];
+}
+
+/** Seconds of training, without those in the queue or paused. */
+function atWork(feed, run) {
+  return feed.leaves(run.run_id).reduce((sum, id) => sum + (feed.lines(id).findLast((line) => line.seconds)?.seconds ?? 0), 0);
 }
 
 /** While a run goes on they have a place of one height: what is below must not move under the hand. */

@@ -7,20 +7,22 @@ import { LIVE } from "./train_words.js";
 
 const EVERY_MS = 5000;
 let askedAt = 0;
-let asking = false;
-let known = { run: null, samples: [], sign: "" };
+let asking = 0; // the number of the question at hand; 0 when none is
+let serial = 0;
+let known = { run: null, status: "", samples: [] };
 let picked = null; // steps that the reader chose; null: the first and the last
 
 export async function show(panel, feed, run, view, fresh) {
-  const due = LIVE.includes(run.status) && performance.now() - askedAt > EVERY_MS;
+  const due = LIVE.includes(run.status) ? performance.now() - askedAt > EVERY_MS : known.status !== run.status;
   if (known.run !== run.run_id) picked = null;
-  if (asking || (!fresh && !due)) return;
-  asking = true;
+  if (!fresh && (asking || !due)) return;
+  const mine = (asking = serial += 1); // of another run: an older question is of no use any more
   askedAt = performance.now();
   const { samples, problem } = await call("GET", `/runs/${run.run_id}/samples`).catch((error) => ({ samples: [], problem: sentence(error) }));
-  asking = false;
+  if (mine !== asking) return;
+  asking = 0;
   if (view.stale()) return;
-  known = { run: run.run_id, samples };
+  known = { run: run.run_id, status: run.status, samples };
   if (problem) replace(panel, h("p", { class: "notice", role: "alert" }, problem));
   else draw(panel);
 }

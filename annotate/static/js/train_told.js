@@ -2,8 +2,8 @@
 import { h } from "./dom.js";
 import { language, retold, t } from "./i18n.js";
 
-/** The picks as a sentence and as a bar: what is trained on, held out and dropped. */
-export function rows(plan) {
+/** The picks as a sentence and as a bar: what is trained on, held out and dropped; `steps` it takes. */
+export function rows(plan, steps) {
   const pieces = plan.pieces ?? [];
   if (!pieces.length) return h("p", { class: "rows-told" }, t("train.rows_none"));
   const [colon, comma] = language().startsWith("zh") ? ["：", "，"] : [": ", ", "];
@@ -12,7 +12,7 @@ export function rows(plan) {
     h("p", {}, h("b", {}, t("train.piece.picks", { n: plan.picks })), colon,
       pieces.map((one, n) => [n > 0 && comma, h("span", { class: tone(one.key) }, t(`train.piece.${one.key}`, { n: one.n }))])),
     h("div", { class: "stack", "aria-hidden": "true" }, pieces.map((one) => h("i", { class: tone(one.key), style: `flex-grow: ${one.n}` }))),
-    h("p", { class: "sub" }, t("train.rows", { train: plan.rows_train, held_out: plan.rows_eval })));
+    h("p", { class: "sub" }, t("train.rows", { train: plan.rows_train, held_out: plan.rows_eval }), steps > 0 && [comma, t("train.steps", { n: steps })]));
 }
 
 /** One sentence for each kind of pick. */

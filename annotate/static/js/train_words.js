@@ -29,8 +29,6 @@ export function ago(iso) {
   return t("research.ago.day", { n: Math.floor(minutes / 1440) });
 }
 
-export const took = (run) => span((new Date(run.changed) - new Date(run.created)) / 1000);
-
 export const percent = (share, digits = 1) => number(share, { style: "percent", maximumFractionDigits: digits });
 
 /** A share with its 95 % interval: "64.2% [58.1%, 69.9%]". */
