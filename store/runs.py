@@ -71,7 +71,9 @@ def mark(
     verdict: str | None = None,
     metrics: dict[str, Any] | None = None,
 ) -> None:
-    """Append what became of the run."""
+    """Append what became of the run. One that waits or runs again has no reason any more."""
+    if status in ("queued", "running"):
+        reason = reason or ""  # null would leave the one before
     store.write(lambda tx: insert_event(tx, run_id, status, reason, policy_id, verdict, metrics))
 
 

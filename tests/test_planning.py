@@ -114,6 +114,15 @@ def test_a_plan_counts_the_rows_and_names_what_was_changed(planner: Planner) -> 
 
 
 @pytest.mark.usefixtures("picks")
+def test_a_tracker_that_is_not_installed_is_told_before_the_start(planner: Planner) -> None:
+    told = one(planner.preview("dpo", {"report_to": "trackio,wandb"})).as_dict()
+    assert told["problem"] == (
+        "The tracker wandb is not installed. Run `pip install wandb`, or take it out of report_to."
+    )
+    assert one(planner.preview("dpo", {"report_to": "none"})).problem is None
+
+
+@pytest.mark.usefixtures("picks")
 def test_the_command_of_a_round_names_the_part(planner: Planner) -> None:
     parts = planner.preview("round", {"rm.epochs": 1, "dpo.gradient_checkpointing": "true"})
     assert planner.command("round", parts) == (

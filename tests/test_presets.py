@@ -40,7 +40,7 @@ def test_dpo_of_a_large_model(parameters: int, pairs: int, epochs: int, beta: fl
 
 @pytest.mark.parametrize(
     ("parameters", "pairs", "rate", "epochs"),
-    [(STARTER, 60, 1e-3, 4), (STARTER, 5000, 1e-3, 1), (SEVEN_BILLION, 60, 1e-4, 1)],
+    [(STARTER, 60, 1e-3, 6), (STARTER, 5000, 1e-3, 1), (SEVEN_BILLION, 60, 1e-4, 1)],
 )
 def test_reward_preset(parameters: int, pairs: int, rate: float, epochs: int) -> None:
     found = preset("rm", parameters, pairs)
@@ -76,7 +76,7 @@ def test_an_override_takes_the_type_of_its_field(key: str, given: Any, stored: A
         ("beta", "", "beta must be a value of type float, not ''."),
         ("beta", "nan", "beta must be a finite number and at least 1e-06, not 'nan'."),
         ("learning_rate", "inf", "learning_rate must be a finite number"),
-        ("learning_rate", -1, "learning_rate must be a finite number and at least 0, not '-1'."),
+        ("learning_rate", -1, "finite number and at least 1e-09 and at most 1, not '-1'."),
         ("epochs", 0, "epochs must be a finite number and at least 1, not '0'."),
         ("batch", "-2", "batch must be a finite number and at least 1, not '-2'."),
     ],

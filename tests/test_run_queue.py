@@ -114,9 +114,11 @@ def test_what_was_asked_while_vllm_made_room_starts_no_process(
 def test_what_was_asked_before_a_resume_is_forgotten(loop: TrainLoop) -> None:
     run = begun(loop)
     loop.pause(run.run_id)
-    runs.mark(loop.store, run.run_id, "paused")
+    runs.mark(loop.store, run.run_id, "paused", reason="Paused after step 7.")
     loop.resume(run.run_id)
     loop.trainer.check(run)
+    runs.mark(loop.store, run.run_id, "done")
+    assert not runs.get(loop.store, run.run_id).reason
 
 
 def test_a_part_is_steered_as_its_round(loop: TrainLoop) -> None:

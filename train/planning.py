@@ -24,6 +24,7 @@ from train.policy.vllm import PolicyConfig
 from train.presets import preset
 from train.rules import rule_of
 from train.settings import AnySettings, Field, Part, form, override
+from train.trackers import check as check_trackers
 
 PRECISION = {"nf4": "nf4", "none": "bf16"}  # of the base, by policy.quantization
 Picks = tuple[list[Pick], list[Pick]]
@@ -150,11 +151,15 @@ class Planner:
         settings = self.settings(part, changes, len(train) or FEW)
         champion, problem = None, None
         warnings: list[dict[str, Any]] = []
+        try:
+            check_trackers(settings.report_to)
+        except Invalid as error:
+            problem = str(error)
         if getattr(settings, "start", "base") == "champion":
             try:
                 settings, champion, warnings = self._go_on(settings, changes)
             except (Invalid, BadAdapter) as error:
-                problem = str(error)
+                problem = problem or str(error)
         rows = plan(part, train, held_out, settings)
         if found := too_little(rows):
             problem = problem or found.message

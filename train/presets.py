@@ -39,9 +39,9 @@ def preset(part: Part, parameters: int, rows: int, context: int = 1024) -> AnySe
 def _tiny_passes(base: AnySettings, rows: int) -> int:
     match base:
         case RewardSettings():
-            return max(1, min(4, round(800 / max(1, rows))))  # a head needs fewer passes
-        case SftSettings():
-            return max(2, min(6, round(800 / max(1, rows))))
+            return max(1, min(6, round(800 / max(1, rows))))  # a head needs fewer passes
+        case SftSettings() | KtoSettings():
+            return max(2, min(5, round(800 / max(1, rows))))
         case _:
             return tiny_epochs(rows)
 

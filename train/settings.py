@@ -42,7 +42,9 @@ def _setting(
 class CommonSettings:
     """What every kind of run has."""
 
-    learning_rate: float = _setting(2e-5, "learning", "Size of a step at its highest point.")
+    learning_rate: float = _setting(
+        2e-5, "learning", "Size of a step at its highest point.", least=1e-9, most=1
+    )
     epochs: int = _setting(1, "learning", "Passes over the picks.", unit="passes", least=1)
     schedule: str = _setting(
         "cosine",
@@ -124,7 +126,9 @@ BATCHINGS = ("random", "similar_length")
 class RewardSettings(CommonSettings):
     """Reward model: learns to score answers as people pick them."""
 
-    learning_rate: float = _setting(1e-4, "learning", "Size of a step at its highest point.")
+    learning_rate: float = _setting(
+        1e-4, "learning", "Size of a step at its highest point.", least=1e-9, most=1
+    )
     batching: str = _setting("random", "size", BATCHING, choices=BATCHINGS)
     center: float = _setting(
         0.01, "loss", "Pull of the rewards towards zero (arXiv 2312.09244).", most=10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import Any
 
 from store.rows import Invalid
@@ -22,6 +23,16 @@ def chosen(names: str, known: Iterable[str], installed: Iterable[str]) -> list[s
                 "or take it out of report_to."
             )
     return [name for name in wanted if name in installed]
+
+
+# Names that the app can check before a run waits in the queue: those of their packages.
+PACKAGES = ("trackio", "wandb", "mlflow", "swanlab", "comet_ml", "dvclive")
+
+
+def check(names: str) -> None:
+    """Without an import of transformers. Raises Invalid for one that is not installed."""
+    listed = ",".join(name for name in names.split(",") if name.strip() in PACKAGES)
+    chosen(listed, PACKAGES, [name for name in PACKAGES if find_spec(name)])
 
 
 def trackers(names: str) -> list[str]:
