@@ -67,6 +67,7 @@ def test_progress_tells_what_the_picks_did(tmp_path: Path, opened: Opener) -> No
         page = watched.page
         expect(page.locator("#progress")).to_have_text("13 of 80 today4.2 s each")
         page.locator("#progress").click()
+        expect(page.locator("#progress-card dl > div").first).to_be_visible()
         facts = page.locator("#progress-card dl > div").all_inner_texts()
         assert [" ".join(fact.split()) for fact in facts] == [
             "Your picks in all 15",

@@ -35,12 +35,20 @@ def learned(served_app: ServedApp) -> dict[str, Any]:
     """60 simulated picks and a round through the command line; the finished run."""
     with served_app.client() as admin:
         before = admin.get("/policies/current")["policy_id"]
+        rests = made_room(served_app)
         assert simulate(admin, Plan("concise", picks=60, annotators=2)) >= 40
         with working_on(served_app) as picked:
             printed = prefloop(served_app, "train", "round", "--wait")
         run = admin.get("/runs")["runs"]
     finished = next(found for found in run if found["kind"] == "round")
-    return finished | {"printed": printed, "before": before, "picked": picked}
+    rests = made_room(served_app) - rests
+    return finished | {"printed": printed, "before": before, "picked": picked, "rests": rests}
+
+
+def made_room(app: ServedApp) -> int:
+    """How often vLLM has stood aside for a run."""
+    log = (app.data_dir / "logs" / "app.log").read_text()
+    return log.count("the policy server makes room for a run (stop)")
 
 
 @contextmanager
@@ -88,12 +96,9 @@ def test_the_policy_that_serves_is_the_one_that_was_trained(learned: dict[str, A
     assert 0 < found["mean"] < found["bound"] and found["tokens"] > 100
 
 
-def test_annotators_work_on_while_vllm_is_stopped_for_the_round(
-    served_app: ServedApp, learned: dict[str, Any]
-) -> None:
+def test_annotators_work_on_while_vllm_is_stopped_for_the_round(learned: dict[str, Any]) -> None:
     assert learned["picked"].count("resting") >= 5
-    log = (served_app.data_dir / "logs" / "app.log").read_text()
-    assert log.count("the policy server makes room for a run (stop)") == 1  # for both parts
+    assert learned["rests"] == 1  # for both parts
 
 
 def test_next_pair_comes_from_the_new_policy(
@@ -102,12 +107,13 @@ def test_next_pair_comes_from_the_new_policy(
     with served_app.client() as admin:
         # A new annotator holds no lease from before, so the pair is a free one of the champion.
         token = token_of(admin, "sim-after-the-round")
+    shown = {}
     with served_app.client(token) as annotator:
-        pair = None
-        while pair is None:
-            pair = annotator.post("/pairs/next")
-        pick = {"id": uuid7(), "pair_id": pair["pair_id"], "verdict": "left"}
-        assert annotator.post("/judgments", pick)["stored"]
+        while len(shown) < 3:
+            if pair := annotator.post("/pairs/next"):
+                pick = {"id": uuid7(), "pair_id": pair["pair_id"], "verdict": "left"}
+                assert annotator.post("/judgments", pick)["stored"]
+                shown[pick["id"]] = pair["left"]["text"]
     prefloop(
         served_app,
         "export",
@@ -121,13 +127,19 @@ def test_next_pair_comes_from_the_new_policy(
     rows = datasets.load_dataset(
         "json", data_files=str(tmp_path / "all.jsonl"), split="train", cache_dir=str(tmp_path)
     )
-    last = next(row for row in rows if row["id"] == pick["id"])
-    assert last["a"]["policy_id"] == last["b"]["policy_id"] == learned["policy_id"]
-    assert len(last["a"]["token_ids"]) == last["a"]["logprob_count"] > 0
-    assert last["a"]["seed"] + 1 == last["b"]["seed"]
-    shown_left = last["a"]["text"] if last["shown_left"] == "a" else last["b"]["text"]
-    assert shown_left == pair["left"]["text"]
-    assert last[last["choice"]]["text"] == pair["left"]["text"]
+    # One in ten may be a pair of an earlier policy that waits for a second opinion.
+    new = [
+        row
+        for row in rows
+        if row["id"] in shown
+        and row["a"]["policy_id"] == row["b"]["policy_id"] == learned["policy_id"]
+    ]
+    assert len(new) >= 2
+    for row in new:
+        assert len(row["a"]["token_ids"]) == row["a"]["logprob_count"] > 0
+        assert row["a"]["seed"] + 1 == row["b"]["seed"]
+        shown_left = row["a"]["text"] if row["shown_left"] == "a" else row["b"]["text"]
+        assert shown_left == row[row["choice"]]["text"] == shown[row["id"]]
 
 
 def test_new_policy_has_the_taste(served_app: ServedApp, learned: dict[str, Any]) -> None:
