@@ -138,11 +138,14 @@ def test_answers_under_way_are_finished_before_it_sleeps(
     server.stand_up()
 
 
-def test_a_vllm_that_cannot_sleep_is_stopped_instead(server: PolicyServer, vllm: StandIn) -> None:
+def test_an_external_vllm_that_cannot_sleep_makes_no_room(
+    server: PolicyServer, vllm: StandIn
+) -> None:
+    """It is not ours to stop: the run ends with a reason, annotators go on."""
     vllm.can_sleep = False
-    with yielded(server, SLEEP):
-        assert server.state == "resting"
-    wait_for(lambda: server.state == "up")
+    with pytest.raises(ServerDown, match="did not make room for the run"), yielded(server, SLEEP):
+        pytest.fail("the run must not start")
+    assert server.state == "up" and not server.rests
     assert ask(server)
 
 

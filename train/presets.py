@@ -55,6 +55,8 @@ def _large(base: AnySettings, rows: int) -> AnySettings:
 
 
 def tiny_epochs(rows: int) -> int:
-    """About 50 steps of 16 pairs, in three to six passes: with more of them on few pairs answers run
-    away in length."""
+    """About 50 steps of 16 pairs, in three to six passes.
+
+    With more of them on few pairs the answers run away in length.
+    """
     return max(3, min(6, round(800 / max(1, rows))))

@@ -108,7 +108,8 @@ class PolicyServer:
             self._left_s, self._rest = left_s, how
             self._changed.notify_all()
             self._changed.wait_for(
-                lambda: self._state == "resting" or self._stopping.is_set(), 3 * UNDER_WAY_S
+                lambda: self._state == "resting" or not self._rest or self._stopping.is_set(),
+                3 * UNDER_WAY_S,
             )
             if self._state == "resting":
                 return
@@ -228,6 +229,11 @@ class PolicyServer:
                 asleep = fall_asleep(self.client, list(self._registered))
                 self._set("resting", RESTS)
         except GenerationFailed as error:
+            if child is None:  # not ours to stop, and its memory stays taken: there is no room
+                log.warning("the external policy server cannot sleep: %s", error)
+                self.stand_up()
+                self.client.traffic.end_rest()
+                return None
             log.warning("vLLM is stopped instead: %s", error)
             return ""
         while not self._rest_is_over():
