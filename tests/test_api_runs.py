@@ -94,7 +94,7 @@ def test_a_preview_starts_nothing(site: Site, api: httpx.Client) -> None:
     assert dpo["plan"]["sentence"] == "26 picks: 18 pairs, 2 ties dropped, 6 held out"
     assert (dpo["changed"], dpo["settings"]["beta"], dpo["preset"]["beta"]) == (["beta"], 0.2, 0.1)
     assert dpo["rule"]["ties"] == "Ties are left out."
-    assert dpo["steps"] == 2 * dpo["settings"]["epochs"]  # 18 rows in batches of 16
+    assert dpo["steps"] == 3 * dpo["settings"]["epochs"]  # 18 rows in batches of 8
     assert len(runs.newest(site.store)) == before
 
 
