@@ -51,7 +51,7 @@ def one(parts: list[PartPlan]) -> PartPlan:
 
 def test_a_preset_fits_the_model_the_picks_and_what_is_served(planner: Planner) -> None:
     settings = planner.preset("dpo", 100)
-    assert (settings.learning_rate, settings.epochs, settings.seed) == (1e-3, 6, 7)
+    assert (settings.learning_rate, settings.epochs, settings.seed) == (1e-3, 4, 7)
     assert (settings.rank, settings.max_length) == (8, 1024)  # policy.max_rank, policy.context
     assert planner.preset("rm", 100).rank == 16  # is not served
     assert planner.settings("dpo", {"epochs": "2"}, 100).epochs == 2
@@ -105,7 +105,7 @@ def test_a_plan_counts_the_rows_and_names_what_was_changed(planner: Planner) -> 
     told = one(parts).as_dict()
     assert told["plan"]["sentence"] == "28 picks: 18 pairs, 3 ties at 50 %, 7 held out"
     assert told["changed"] == ["epochs", "beta", "ties"]
-    assert told["preset"]["epochs"] == 6 and told["settings"]["epochs"] == 5
+    assert told["preset"]["epochs"] == 4 and told["settings"]["epochs"] == 5
     assert told["rule"]["ties"] == "A tie is a label of 50 %."
     assert told["problem"] is None
     assert planner.command("dpo", parts) == (

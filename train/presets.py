@@ -57,8 +57,5 @@ def _large(base: AnySettings, rows: int) -> AnySettings:
 
 
 def tiny_epochs(rows: int) -> int:
-    """About 140 steps of 8 pairs, in three to six passes.
-
-    With more passes over few pairs the answers run away in length.
-    """
-    return max(3, min(6, round(1150 / max(1, rows))))
+    """Four passes over few pairs, three over many: with more the answers run away in length."""
+    return 4 if rows < 350 else 3
