@@ -61,7 +61,7 @@ fast: $(STAMP)
 	@exec $(PY) -m pytest -m "not slow and not browser and not gpu" $(ARGS)
 
 bench: $(STAMP)
-	@for name in next_pair desk many_annotators swap train_overhead precision_gap learns; do echo "== $$name"; $(PY) -m benchmarks.$$name || exit 1; done
+	@for name in next_pair desk many_annotators swap while_training train_overhead precision_gap learns; do echo "== $$name"; $(PY) -m benchmarks.$$name || exit 1; done
 
 lock: $(PY)
 	@$(PY) requirements/lock.py
