@@ -34,7 +34,11 @@ from transformers import (
 )
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 
+from train.processor import multiplies_bf16
+
 CUDA = torch.cuda.is_available()
+BF16 = CUDA or multiplies_bf16()  # as ours computes
+DTYPE = torch.bfloat16 if BF16 else torch.float32
 
 
 class SamePoints(TrainerCallback):
@@ -163,18 +167,19 @@ def common(folder: Path, settings: dict[str, Any], stock: bool) -> dict[str, Any
         "disable_tqdm": True,
         "seed": settings["seed"],
         "use_cpu": not CUDA,
+        "bf16": BF16,
         "dataloader_pin_memory": CUDA,
     }
 
 
 def precision(config: dict[str, Any]) -> dict[str, Any]:
-    arguments = {"dtype": torch.bfloat16, "device_map": "cuda:0" if CUDA else "cpu"}
+    arguments = {"dtype": DTYPE, "device_map": "cuda:0" if CUDA else "cpu"}
     if config["precision"] == "nf4":
         arguments["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.bfloat16,
+            bnb_4bit_compute_dtype=DTYPE,
         )
     return arguments
 

@@ -28,6 +28,7 @@ from statistics import fmean
 from typing import Any, TypeVar
 
 import pyarrow.parquet
+import torch
 from datasets import Dataset
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
@@ -37,6 +38,7 @@ from train.encoding import Encoded, Encoder
 from train.interval import wilson
 from train.quantized import (
     base_arguments,
+    computes_in,
     device,
     keep_adapters_in_fp32,
     load_weights,
@@ -235,6 +237,7 @@ def arguments(job: Job, rows: Rows) -> dict[str, Any]:
         "disable_tqdm": True,
         "seed": settings.seed,
         "use_cpu": on_cpu,
+        "bf16": computes_in() == torch.bfloat16,
         "ddp_backend": "gloo" if on_cpu and processes() > 1 else None,
         "ddp_find_unused_parameters": False,
         "dataloader_pin_memory": not on_cpu,

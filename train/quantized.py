@@ -1,5 +1,7 @@
 """The base as it is trained: 4 bits or 16, on this process's device, with LoRA in float32.
 
+On processors without instructions for bf16 all is computed in float32, there and in vLLM.
+
 Each fix is for a fault that was measured on these versions: nf4 repacking on CPU, adapters forced
 to bf16.
 """
@@ -17,6 +19,7 @@ from peft import LoraConfig, set_peft_model_state_dict
 from safetensors.torch import load_file
 from transformers import BitsAndBytesConfig
 
+from train.processor import multiplies_bf16
 from train.run_folder import RunFolder
 
 # On CPUs with AVX512-BF16 an evaluation repacks 4-bit weights and nothing unpacks them for
@@ -35,6 +38,12 @@ def device() -> str:
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
 
 
+def computes_in() -> torch.dtype:
+    """Of everything between the adapters; `train/policy/vllm.py` serves in the same."""
+    fast = device() != "cpu" or multiplies_bf16() or under_fsdp()
+    return torch.bfloat16 if fast else torch.float32
+
+
 def under_fsdp() -> bool:
     """Each process holds a part of every weight. accelerate tells its processes so."""
     return os.environ.get("ACCELERATE_USE_FSDP") == "true"
@@ -42,7 +51,7 @@ def under_fsdp() -> bool:
 
 def base_arguments(precision: str) -> dict[str, Any]:
     """Keyword arguments of `from_pretrained`. `precision`: nf4, or anything else for bf16."""
-    arguments: dict[str, Any] = {"dtype": torch.bfloat16}
+    arguments: dict[str, Any] = {"dtype": computes_in()}
     if not under_fsdp():  # which places the parts itself
         arguments["device_map"] = {"": device()}
     if precision == "nf4":
@@ -50,7 +59,7 @@ def base_arguments(precision: str) -> dict[str, Any]:
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.bfloat16,
+            bnb_4bit_compute_dtype=computes_in(),
             # FSDP divides weights of one type only, and the adapters are bf16 there.
             bnb_4bit_quant_storage=torch.bfloat16 if under_fsdp() else torch.uint8,
         )  # llm_int8_skip_modules stays unset: naming any module would quantise the reward head

@@ -2,7 +2,8 @@
 
 A head in bf16 has steps of 0.03 near a score of 5 and merges close answers; in float32 they stay
 apart. The head is saved in the adapter, beside the LoRA matrices, and a score read back is the same
-to the last digit: training and scoring run under the same automatic bf16, without the head.
+to the last digit: training and scoring run under the same automatic bf16, without the head, or both
+in float32.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from transformers import (
 )
 from trl.trainer.reward_trainer import suppress_seqcls_warning
 from trl.trainer.utils import pad
+
+from train.quantized import computes_in
 
 
 class RewardHead(nn.Linear):
@@ -65,12 +68,13 @@ def scores(
     """The reward of each text, given as token ids. The model is in evaluation mode meanwhile."""
     trained, device = model.training, next(model.parameters()).device
     model.eval()
+    in_bf16 = computes_in() == torch.bfloat16
     order = sorted(range(len(texts)), key=lambda place: len(texts[place]))  # little padding
     found = [0.0] * len(texts)
     for start in range(0, len(order), batch):
         places = order[start : start + batch]
         inputs = padded([texts[place] for place in places], padding)
-        with torch.autocast(device.type, dtype=torch.bfloat16):
+        with torch.autocast(device.type, computes_in(), enabled=in_bf16):
             logits = model(**{k: v.to(device) for k, v in inputs.items()}, use_cache=False).logits
         for place, reward in zip(places, logits.squeeze(-1).tolist(), strict=True):
             found[place] = reward

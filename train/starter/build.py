@@ -21,6 +21,7 @@ from torch.nn import functional
 from tqdm import tqdm
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from train.processor import multiplies_bf16
 from train.starter.cache import is_built
 from train.starter.grammar import sample_dialogue
 
@@ -241,11 +242,6 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     return recipe.peak_lr * 0.5 * (1 + math.cos(math.pi * (step - rise) / (recipe.steps - rise)))
 
 
-def fast_bf16() -> bool:
-    """Half the time where the processor has instructions for it, slower than fp32 elsewhere."""
-    return torch.cpu._is_avx512_bf16_supported()
-
-
 def train_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     """AdamW on freshly sampled conversations for a fixed number of steps."""
     model = new_model(recipe, tokenizer).train()
@@ -264,7 +260,7 @@ def train_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForC
     for step in progress(recipe.steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step)
-        with torch.autocast("cpu", torch.bfloat16, enabled=fast_bf16()):
+        with torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bf16()):
             loss = answer_loss(model, next(batches), tokenizer.pad_token_id)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
