@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from train.base_model import BaseModel
+from train.policy.vllm import PolicyConfig, vllm_command
 from train.processor import multiplies_bf16
 
 
@@ -30,12 +32,13 @@ def test_a_system_that_tells_nothing_computes_in_float32(tmp_path: Path) -> None
     assert not multiplies_bf16(tmp_path / "missing")
 
 
-def test_a_base_computes_in_what_is_fast_here() -> None:
-    import torch
-
+def test_what_is_trained_here_is_served_in_the_same(tmp_path: Path) -> None:
     from train.quantized import base_arguments
 
-    fast = torch.cuda.is_available() or multiplies_bf16()
-    wanted = torch.bfloat16 if fast else torch.float32
-    assert base_arguments("nf4")["dtype"] == base_arguments("bf16")["dtype"] == wanted
-    assert base_arguments("nf4")["quantization_config"].bnb_4bit_compute_dtype == wanted
+    command, _ = vllm_command(
+        PolicyConfig(), BaseModel("starter", tmp_path, 1), tmp_path / "socket"
+    )
+    served = f"torch.{command[command.index('--dtype') + 1]}"
+    nf4, sixteen_bits = base_arguments("nf4"), base_arguments("bf16")
+    assert str(nf4["dtype"]) == str(sixteen_bits["dtype"]) == served
+    assert str(nf4["quantization_config"].bnb_4bit_compute_dtype) == served

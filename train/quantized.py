@@ -1,6 +1,6 @@
 """The base as it is trained: 4 bits or 16, on this process's device, with LoRA in float32.
 
-On processors without instructions for bf16, training computes in float32.
+On processors without instructions for bf16 all is computed in float32, here and in vLLM.
 
 Each fix is for a fault that was measured on these versions: nf4 repacking on CPU, adapters forced
 to bf16.
@@ -39,7 +39,7 @@ def device() -> str:
 
 
 def computes_in() -> torch.dtype:
-    """Of the base. vLLM serves in bf16 everywhere: its nf4 (plugin 0.0.3) knows nothing else."""
+    """The type of the base; `train/policy/vllm.py` serves in the same."""
     fast = device() != "cpu" or multiplies_bf16() or under_fsdp()
     return torch.bfloat16 if fast else torch.float32
 

@@ -12,6 +12,7 @@ from typing import Literal
 
 from store.rows import Invalid
 from train.base_model import BaseModel
+from train.processor import multiplies_bf16
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM accepts
 
@@ -77,7 +78,7 @@ def vllm_command(
         "--served-model-name",
         "base",
         "--dtype",
-        "bfloat16",
+        "bfloat16" if on_cuda(config) or multiplies_bf16() else "float32",  # as it is trained
         "--enable-lora",
         "--max-lora-rank",
         str(config.max_rank),
