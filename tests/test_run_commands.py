@@ -58,13 +58,14 @@ def said(cli: typer.Typer, *arguments: str) -> str:
 
 
 def test_a_plan_is_told_before_the_start(cli: typer.Typer, site: Site) -> None:
-    told = said(cli, "train", "round", "--set", "dpo.beta=0.2", "--preview").splitlines()
+    sets = ["--set", "dpo.epochs=2", "--set", "dpo.batch=6", "--set", "dpo.beta=0.2"]
+    told = said(cli, "train", "round", *sets, "--preview").splitlines()
     assert told[0] == "rm: 24 picks: 18 pairs, 6 held out"
     assert "dpo: 24 picks: 18 pairs, 6 held out" in told
-    assert "  Settings: the preset, but beta=0.2." in told
-    assert "  8 steps on 18 rows." in told
+    assert "  Settings: the preset, but epochs=2, batch=6, beta=0.2." in told
+    assert "  6 steps on 18 rows." in told
     folder = site.store.data_dir.resolve()  # not the one that a command takes by itself
-    assert told[-1] == f"prefloop train round --set dpo.beta=0.2 --data-dir {folder}"
+    assert told[-1] == f"prefloop train round {' '.join(sets)} --data-dir {folder}"
     assert runs.newest(site.store) == []
 
 
