@@ -7,7 +7,7 @@ from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
 # x86-64 with AVX-512 or AMX, and 64-bit Arm. Elsewhere bf16 is emulated: on AVX2 a matrix product
-# in it takes ten times as long as one in float32, and a training step of the starter twenty times.
+# in it takes ten times as long as one in float32, and so does training (benchmarks/cpu_arithmetic.py).
 BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
 
 

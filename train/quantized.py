@@ -49,9 +49,11 @@ def under_fsdp() -> bool:
     return os.environ.get("ACCELERATE_USE_FSDP") == "true"
 
 
-def base_arguments(precision: str) -> dict[str, Any]:
-    """Keyword arguments of `from_pretrained`. `precision`: nf4, or anything else for bf16."""
-    arguments: dict[str, Any] = {"dtype": computes_in()}
+def base_arguments(precision: str, dtype: torch.dtype | None = None) -> dict[str, Any]:
+    """Keyword arguments of `from_pretrained`. `precision`: nf4, or anything else for bf16; `dtype`:
+    otherwise that of `computes_in`."""
+    dtype = dtype or computes_in()
+    arguments: dict[str, Any] = {"dtype": dtype}
     if not under_fsdp():  # which places the parts itself
         arguments["device_map"] = {"": device()}
     if precision == "nf4":
@@ -59,7 +61,7 @@ def base_arguments(precision: str) -> dict[str, Any]:
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=computes_in(),
+            bnb_4bit_compute_dtype=dtype,
             # FSDP divides weights of one type only, and the adapters are bf16 there.
             bnb_4bit_quant_storage=torch.bfloat16 if under_fsdp() else torch.uint8,
         )  # llm_int8_skip_modules stays unset: naming any module would quantise the reward head
