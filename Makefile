@@ -17,6 +17,8 @@ endif
 VENV := .venv
 PY := $(VENV)/bin/python
 LOCK := requirements/$(DEVICE).txt
+# Two tests at a time: most of them wait for a browser, a server or a child process half of their time.
+PYTEST := $(PY) -m pytest -n 2 --dist loadgroup
 PIP_INSTALL := -m pip --disable-pip-version-check --no-input install --no-deps
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
@@ -44,7 +46,7 @@ run: $(STAMP)
 	@exec $(PY) app.py serve $(ARGS)
 
 test: $(STAMP) $(RAY_STAMP) chromium
-	@exec $(PY) -m pytest $(ARGS)
+	@exec $(PYTEST) $(ARGS)
 
 ray: $(STAMP) $(RAY_STAMP)
 
@@ -55,13 +57,13 @@ check: $(STAMP)
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
-	$(PY) -m pytest -m "not slow and not browser and not gpu" $(ARGS)
+	$(PYTEST) -m "not slow and not browser and not gpu" $(ARGS)
 
 fast: $(STAMP)
-	@exec $(PY) -m pytest -m "not slow and not browser and not gpu" $(ARGS)
+	@exec $(PYTEST) -m "not slow and not browser and not gpu" $(ARGS)
 
 bench: $(STAMP)
-	@for name in next_pair desk many_annotators swap while_training train_overhead precision_gap learns; do echo "== $$name"; $(PY) -m benchmarks.$$name || exit 1; done
+	@for name in next_pair desk many_annotators swap while_training cpu_arithmetic train_overhead precision_gap learns; do echo "== $$name"; $(PY) -m benchmarks.$$name || exit 1; done
 
 lock: $(PY)
 	@$(PY) requirements/lock.py

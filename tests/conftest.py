@@ -23,6 +23,16 @@ if TYPE_CHECKING:
     from tests.website import Site  # with all of Gradio, which many tests can do without
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of several workers one takes a whole module, and one takes all that share an app; the slow
+    ones begin, so that no worker is left alone with them at the end."""
+    for item in items:
+        shares = "served_app" in getattr(item, "fixturenames", ())
+        group = "served app" if shares else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session")
 def starter_dir() -> Path:
     """The embedded default policy, built at the first use on a machine."""
