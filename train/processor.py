@@ -6,8 +6,8 @@ from functools import cache
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
-# x86-64 with AVX-512 or AMX, and 64-bit Arm. Elsewhere bf16 is emulated: on AVX2 a matrix product
-# in it takes ten times as long as one in float32, and so does training (benchmarks/cpu_arithmetic.py).
+# x86-64 with AVX-512 or AMX, and 64-bit Arm. Elsewhere bf16 is emulated: training in it takes ten
+# times as long as in float32 on AVX2 (benchmarks/cpu_arithmetic.py).
 BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
