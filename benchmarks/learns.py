@@ -5,7 +5,8 @@
 
 A pick is one with a better side; pairs on which a taste has no say are left out, as training leaves
 out ties. The new policy and the base answer 200 prompts that were never annotated, through vLLM,
-and the taste itself chooses; a tie counts half for each, so 50 % means that nothing was learned.
+and the taste itself compares each new answer with three of the base; a tie counts half for each, so
+50 % means that nothing was learned.
 With --rounds, so many rounds of 100 picks follow each other, each on pairs of the policy that the
 one before made champion. What is measured is kept at once; a second start goes on where the first
 one ended, and two starts with other seeds may run side by side.
@@ -26,8 +27,8 @@ from typing import Any
 from annotate.tastes import TASTES
 from benchmarks.report import RESULTS, hold, write
 from benchmarks.taste_lab import (
+    Bank,
     Lab,
-    Pair,
     bank,
     count,
     judged,
@@ -39,6 +40,7 @@ from train.policy.registry import BASE_POLICY
 from train.policy.server import PolicyServer
 
 EACH_ROUND = 100  # picks
+EACH_TEST = 3  # answers of a round's policy to each prompt: a change of 3 points is to be seen
 LARGEST_FALL = 0.03  # of the win rate from one round to the next
 GOALS = {(100, 0.0): 0.80, (300, 0.0): 0.92, (1000, 0.0): 0.95, (300, 0.2): 0.85}
 HEAD = "taste     picks  flipped  seed   win rate (95 %)    won/tied/lost  words (base)  cut  train"
@@ -93,27 +95,27 @@ def measured(
 ) -> Iterator[Cell]:
     """The cells that are still missing, seed by seed."""
     for seed in options.seeds:
-        pairs = bank(server, RESULTS, seed, prompts()[1])
+        base = bank(server, RESULTS, seed)
         for flips, picks, taste in product(options.flips, options.picks, options.tastes):
             if not known.has(taste=taste, picks=picks, flips=flips, seed=seed):
                 place = folder / f"{taste}-{picks}-{flips}-{seed}"
-                yield learned(server, place, pairs, taste, picks, flips, seed, settings)
+                yield learned(server, place, base, taste, picks, flips, seed, settings)
         for taste in options.tastes:
             if options.rounds and not known.has(taste=taste, round=options.rounds, seed=seed):
-                yield from rounds_in_a_row(server, folder, pairs, taste, seed, options.rounds)
+                yield from rounds_in_a_row(server, folder, base, taste, seed, options.rounds)
 
 
 def learned(
     server: PolicyServer,
     folder: Path,
-    pairs: list[Pair],
+    base: Bank,
     taste: str,
     picks: int,
     flips: float,
     seed: int,
     settings: dict[str, str],
 ) -> Cell:
-    rows, ties = judged(pairs, taste, picks, flips, seed)
+    rows, ties = judged(base.pairs, taste, picks, flips, seed)
     lab = Lab(server, folder, seed)
     try:
         lab.pick(rows)
@@ -121,7 +123,7 @@ def learned(
         run = lab.run("dpo", settings | {"report_to": "none", "samples": 0})
         train_s = time.monotonic() - begun
         assert run.policy_id is not None
-        found = against_base(lab, run.policy_id, taste, seed)
+        found = count(taste, lab.answers(run.policy_id, seed), base.answers)
         cell = {"taste": taste, "picks": picks, "flips": flips, "seed": seed, "ties": ties}
         return cell | found | {"train_s": train_s, "held_out": run.metrics["accuracy"]}
     finally:
@@ -129,10 +131,11 @@ def learned(
 
 
 def rounds_in_a_row(
-    server: PolicyServer, folder: Path, pairs: list[Pair], taste: str, seed: int, rounds: int
+    server: PolicyServer, folder: Path, base: Bank, taste: str, seed: int, rounds: int
 ) -> Iterator[Cell]:
     """Each round is the whole one: reward model, policy, gate."""
-    lab, low_high = Lab(server, folder / f"rounds-{taste}-{seed}", seed), own_range(pairs, taste)
+    lab = Lab(server, folder / f"rounds-{taste}-{seed}", seed)
+    low_high = own_range(base.pairs, taste)
     unseen = iter(range(0, len(prompts()[1]), 3 * EACH_ROUND))
     try:
         champion = BASE_POLICY
@@ -145,16 +148,10 @@ def rounds_in_a_row(
             if run.verdict == "promoted" and run.policy_id:
                 champion = run.policy_id
             cell = {"taste": taste, "round": number, "seed": seed, "verdict": run.verdict}
-            found = against_base(lab, champion, taste, seed)
+            found = count(taste, lab.answers(champion, seed, EACH_TEST), base.answers)
             yield cell | found | {"range": low_high, "reason": run.reason}
     finally:
         lab.close()
-
-
-def against_base(lab: Lab, policy_id: str, taste: str, seed: int) -> Cell:
-    test, _ = prompts()
-    answers = [lab.answers(who, test, 1000 + seed) for who in (policy_id, BASE_POLICY)]
-    return count(taste, *answers)
 
 
 # --- what it prints -------------------------------------------------------------------------------

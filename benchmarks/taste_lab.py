@@ -34,6 +34,7 @@ from train.starter.grammar import starter_prompts
 from train.trial import Trial
 
 TEST_PROMPTS = 200
+BASE_ANSWERS = 3  # to each test prompt; all that a policy says there is held against each of them
 PARALLEL = 32  # requests to vLLM
 SAMPLING = Sampling()  # as annotators' pairs are sampled
 PROBES = 16
@@ -97,10 +98,10 @@ class Lab:
             raise SystemExit(f"{kind} {run.status}: {run.reason}")
         return run
 
-    def answers(self, policy_id: str, asked: Sequence[str], seed: int) -> list[Completion]:
-        """One to each prompt."""
+    def answers(self, policy_id: str, seed: int, each: int = 1) -> list[list[Completion]]:
+        """`each` to every test prompt."""
         self.registry.load(policy_id)
-        return [sampled[0] for sampled in self._sample(policy_id, asked, 1, seed)]
+        return self._sample(policy_id, prompts()[0], each, 1000 + seed)
 
     def pairs(self, policy_id: str, asked: Sequence[str], seed: int) -> list[Pair]:
         """Two answers to each prompt, where they differ and both end by themselves."""
@@ -126,19 +127,27 @@ class Lab:
             return list(pool.map(one, range(len(asked))))
 
 
-def bank(server: PolicyServer, folder: Path, seed: int, prompts: Sequence[str]) -> list[Pair]:
-    """Pairs of the base, two for each prompt; sampled once and kept in a file."""
+@dataclass(frozen=True)
+class Bank:
+    """What the base says, sampled once for a seed."""
+
+    pairs: list[Pair]  # one for each prompt that is not tested on
+    answers: list[list[str]]  # BASE_ANSWERS to each test prompt
+
+
+def bank(server: PolicyServer, folder: Path, seed: int) -> Bank:
+    """Sampled once and kept in a file."""
     file = folder / f"bank-{server.base.fingerprint[:12]}-{seed}.json"
     if not file.exists():
         lab = Lab(server, folder / f"bank-{seed}", seed)
-        order = [text for turn in range(2) for text in _shuffled(prompts, 10 * seed + turn)]
-        file.write_text(json.dumps([asdict(p) for p in lab.pairs(BASE_POLICY, order, seed)]))
+        order = Random(seed).sample(prompts()[1], len(prompts()[1]))
+        said = lab.answers(BASE_POLICY, seed, BASE_ANSWERS)
+        texts = [[one.text for one in answers] for answers in said]
+        made = Bank(lab.pairs(BASE_POLICY, order, seed), texts)
+        file.write_text(json.dumps(asdict(made)))
         lab.close()
-    return [Pair(**row) for row in json.loads(file.read_text())]
-
-
-def _shuffled(texts: Sequence[str], seed: int) -> list[str]:
-    return Random(seed).sample(texts, len(texts))
+    kept = json.loads(file.read_text())
+    return Bank([Pair(**row) for row in kept["pairs"]], kept["answers"])
 
 
 def judged(
@@ -168,15 +177,22 @@ def own_range(pairs: Sequence[Pair], taste: str) -> tuple[float, float]:
     return cuts[0], cuts[-1]
 
 
-def count(taste: str, mine: Sequence[Completion], theirs: Sequence[Completion]) -> dict[str, Any]:
-    """What the taste says of answers to the same prompts; a tie counts half for each."""
+def count(
+    taste: str, mine: Sequence[Sequence[Completion]], theirs: Sequence[Sequence[str]]
+) -> dict[str, Any]:
+    """What the taste says of answers to the same prompts, each of one side against each of the
+    other; a tie counts half for each. The interval is that of as many answers as there are in
+    `mine`."""
     verdicts = [
-        choose(TASTES[taste], a.text, b.text, 0.0, Random(0))
-        for a, b in zip(mine, theirs, strict=True)
+        choose(TASTES[taste], a.text, b, 0.0, Random(0))
+        for ours, others in zip(mine, theirs, strict=True)
+        for a in ours
+        for b in others
     ]
+    answers = [one for ours in mine for one in ours]
     won, tied = verdicts.count("left"), verdicts.count("tie")
     rate = (won + tied / 2) / len(verdicts)
-    low, high = wilson(rate, len(verdicts))
+    low, high = wilson(rate, len(answers))
     return {
         "win_rate": rate,
         "low": low,
@@ -184,8 +200,8 @@ def count(taste: str, mine: Sequence[Completion], theirs: Sequence[Completion]) 
         "won": won,
         "tied": tied,
         "lost": len(verdicts) - won - tied,
-        "words": fmean(len(c.text.split()) for c in mine),
-        "words_base": fmean(len(c.text.split()) for c in theirs),
-        "cut": fmean(c.finish_reason == "length" for c in mine),
-        "repeated": fmean(repeated_share(c.text) for c in mine),
+        "words": fmean(len(c.text.split()) for c in answers),
+        "words_base": fmean(len(text.split()) for others in theirs for text in others),
+        "cut": fmean(c.finish_reason == "length" for c in answers),
+        "repeated": fmean(repeated_share(c.text) for c in answers),
     }
