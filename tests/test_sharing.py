@@ -270,3 +270,16 @@ def test_only_a_vllm_on_a_gpu_is_started_so_that_it_can_sleep(tmp_path: Path) ->
         command, env = vllm_command(config, base, tmp_path / "s", sleeps)
         assert ("--enable-sleep-mode" in command) is expected
         assert ("VLLM_SERVER_DEV_MODE" in env) is expected
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize(
+    ("listed", "expected"), [("mine", "mine,bitsandbytes"), ("", ",bitsandbytes")]
+)
+def test_a_list_of_plugins_keeps_the_one_that_serves_four_bits(
+    device: Any, listed: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLLM_PLUGINS", listed)
+    base = BaseModel("base", tmp_path, 1)
+    _, env = vllm_command(PolicyConfig(device=device), base, tmp_path / "s")
+    assert env["VLLM_PLUGINS"] == expected

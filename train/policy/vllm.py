@@ -100,7 +100,7 @@ def vllm_command(
     ]
     if config.quantization == "nf4":
         command += ["--quantization", "bitsandbytes", "--load-format", "bitsandbytes"]
-    env = {
+    env = _plugins() | {
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
@@ -113,12 +113,12 @@ def vllm_command(
     command += ["--enforce-eager", "--kv-cache-memory-bytes", str(config.kv_cache_mb << 20)]
     # One OpenMP thread: on two shared cores a second one spins and is 18 times slower.
     env |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": "1"}
-    env |= {"CUDA_VISIBLE_DEVICES": ""} | _plugins()
+    env |= {"CUDA_VISIBLE_DEVICES": ""}
     nice = shutil.which("nice")
     return ([nice, "-n", "5", *command] if nice else command), env
 
 
 def _plugins() -> dict[str, str]:
-    """vLLM loads only the plugins of this list once it is set; nf4 needs its own."""
+    """vLLM loads only the plugins of this list once it is set, be it empty; nf4 needs its own."""
     listed = os.environ.get("VLLM_PLUGINS")
-    return {"VLLM_PLUGINS": f"{listed},bitsandbytes"} if listed else {}
+    return {} if listed is None else {"VLLM_PLUGINS": f"{listed},bitsandbytes"}
