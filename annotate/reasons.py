@@ -44,6 +44,7 @@ PATTERNS = {
     r"Free some space, then start it again\.",
     "disk_full": r"The disk is full\. Make room, then resume the run: it goes on from its last "
     r"checkpoint\.",
+    "disk_full_here": r"The disk is full\. Make room, then resume the run, or start it again\.",
     "no_memory": r"The device ran out of memory\. Lower batch and raise accumulate, or lower "
     r"max_length\.",
     "not_finite": r"(\S+) is not finite at step (\S+); lower the learning rate",

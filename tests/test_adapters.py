@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.full_disk import room_for
 from train.policy.adapters import (
     FILES,
     MANIFEST,
@@ -253,6 +254,14 @@ def test_what_a_crash_left_half_copied_does_not_matter(tmp_path: Path) -> None:
     )
     assert {path.name for path in target.iterdir()} == {*FILES, MANIFEST}
     assert not half.exists()
+
+
+def test_a_disk_that_fills_up_while_it_is_copied_gets_its_room_back(tmp_path: Path) -> None:
+    folder, policies = write(tmp_path / "new"), tmp_path / "policies"
+    with room_for(100), pytest.raises(OSError, match="File too large"):
+        publish(folder, policies, "policy-000001", SHAPES, MAX_RANK)
+    assert not list(policies.iterdir())
+    publish(folder, policies, "policy-000001", SHAPES, MAX_RANK)
 
 
 def flip(path: Path) -> None:

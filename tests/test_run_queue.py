@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from duckdb import IOException
 
 from store import policies, runs
 from store.database import Store
 from store.rows import Conflict, Invalid, Run
+from tests.full_disk import room_for
 from tests.stored import add_imports, add_picks, add_user
 from tests.test_adapters import SHAPES, write
 from tests.test_loop import add_base, ended, until
@@ -26,6 +28,7 @@ from train.policy.client import Sampling
 from train.policy.registry import PolicyRegistry
 from train.policy.server import PolicyServer
 from train.policy.vllm import PolicyConfig
+from train.rounds import DISK_FULL, how_it_ends
 from train.run_folder import RunFolder
 from train.runs import RunCancelled, RunPaused, TrainConfig, Trainer, reconcile
 from train.trial import Trial
@@ -242,6 +245,35 @@ def test_an_adapter_of_another_base_is_never_published(loop: TrainLoop) -> None:
     assert failed.status == "failed"
     assert str(failed.reason).startswith("The adapter is not valid: ")
     assert [policy.policy_id for policy in policies.everyone(loop.store)] == ["policy-000000"]
+
+
+def test_a_disk_that_fills_up_while_a_policy_is_published(loop: TrainLoop) -> None:
+    """Once there is room the run goes on, which is only to publish."""
+    run = begun(loop)
+    finish(loop, run.run_id)
+    config = loop.trainer.folder(run.run_id).adapter / "adapter_config.json"
+    config.write_text(config.read_text() + " " * (24 << 20))  # more than the store's own files
+    reconcile(loop.store)
+    loop.resume(run.run_id)
+    with room_for(16 << 20):
+        loop.start()
+        failed = ended(loop.store, run.run_id)
+    assert (failed.status, failed.reason) == ("failed", DISK_FULL)
+    folder = loop.store.data_dir / "policies"
+    assert not [path for path in folder.iterdir() if "policy-000001" in path.name]
+    loop.resume(run.run_id)
+    done = ended(loop.store, run.run_id)
+    assert (done.status, done.policy_id) == ("done", "policy-000001")
+
+
+def test_a_disk_that_is_full_before_the_data_is_frozen(loop: TrainLoop) -> None:
+    """There is nothing to go on from then: the run is started again."""
+    run_id = loop.request("dpo", None)
+    run = runs.get(loop.store, run_id)
+    with room_for(3000), pytest.raises(IOException) as caught:  # the store's own type
+        loop.trainer.prepare(run)
+    assert how_it_ends(caught.value) == ("failed", DISK_FULL)
+    assert list(loop.trainer.prepare(run)) == ["dpo"]  # the half file is no hindrance
 
 
 def test_a_paused_round_keeps_other_rounds_from_starting(loop: TrainLoop) -> None:

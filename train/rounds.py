@@ -23,11 +23,13 @@ from train.policy.server import ServerDown
 from train.precision import measure
 from train.run_folder import RunFolder
 from train.runs import RunCancelled, RunPaused, Trainer
+from train.script import disk_is_full
 from train.settings import Part
 from train.trial import Trial
 
 log = logging.getLogger(__name__)
 SETTLE_S = 5.0  # until the supervisor has noticed that vLLM is gone
+DISK_FULL = "The disk is full. Make room, then resume the run, or start it again."
 Configs = dict[Part, dict[str, Any]]
 
 
@@ -205,5 +207,7 @@ def how_it_ends(error: Exception) -> tuple[RunStatus, str]:
         case PrefloopError():
             return "failed", str(error)
     log.error("a run failed", exc_info=error)
+    if disk_is_full(error):
+        return "failed", DISK_FULL
     name = type(error).__name__
     return "failed", f"Unexpected {name}: {error}. The app's log has the details."

@@ -80,11 +80,15 @@ def reason(error: Exception) -> str:
         return str(error)
     if isinstance(error, MemoryError) or _is_of(error, "OutOfMemoryError", NO_MEMORY):
         return OUT_OF_MEMORY
-    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-    if full or _is_of(error, "", NO_ROOM):
+    if disk_is_full(error):
         return DISK_FULL
     first = (str(error).splitlines() or [""])[0]
     return f"{type(error).__name__}: {first} (details in log.txt)"
+
+
+def disk_is_full(error: Exception) -> bool:
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+    return full or _is_of(error, "", NO_ROOM)
 
 
 def _is_of(error: Exception, name: str, phrases: tuple[str, ...]) -> bool:

@@ -38,24 +38,35 @@ def publish(
 ) -> tuple[Path, str]:
     """Check `source` and copy it to `policies/policy_id` with a manifest: durable, whole or not.
 
-    Returns the folder and the sha256 over its files. Raises BadAdapter.
+    Returns the folder and the sha256 over its files. Raises BadAdapter, or OSError when the disk
+    takes no more: what is there already gives its room back.
     """
     check(source, shapes, max_rank)
     target, tmp = policies / policy_id, policies / f".{policy_id}.tmp"
     if target.exists():
         raise BadAdapter(f"{policy_id} is published already; a policy's files never change.")
-    shutil.rmtree(tmp, ignore_errors=True)
-    tmp.mkdir(parents=True)
-    for name in FILES:
-        shutil.copy2(source / name, tmp / name)
-    sums = {name: _sha256(tmp / name) for name in FILES}
-    (tmp / MANIFEST).write_text(json.dumps({"policy_id": policy_id, "sha256": sums}, indent=1))
-    for file in tmp.iterdir():
-        _fsync(file)
-    _fsync(tmp)
+    try:
+        sums = _copy(source, tmp, policy_id)
+    except OSError:
+        shutil.rmtree(tmp, ignore_errors=True)
+        raise
     os.rename(tmp, target)
     _fsync(policies)
     return target, digest(sums)
+
+
+def _copy(source: Path, target: Path, policy_id: str) -> dict[str, str]:
+    """The served files with a manifest, on the disk to stay. Returns the sums of the files."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for name in FILES:
+        shutil.copy2(source / name, target / name)
+    sums = {name: _sha256(target / name) for name in FILES}
+    (target / MANIFEST).write_text(json.dumps({"policy_id": policy_id, "sha256": sums}, indent=1))
+    for file in target.iterdir():
+        _fsync(file)
+    _fsync(target)
+    return sums
 
 
 def check(folder: Path, shapes: dict[str, list[int]], max_rank: int) -> None:
