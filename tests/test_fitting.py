@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from accelerate.data_loader import prepare_data_loader, skip_first_batches
+from torch.utils.data import DataLoader
 from transformers import AutoTokenizer
 
 from store.rows import Invalid
 from train import sft
+from train.batching import SimilarLengths
 from train.encoding import Encoder, common_prefix
 from train.fitting import divided, full_batches, share_right, warmup_steps
 from train.kto import balance, neighbours
@@ -84,6 +87,19 @@ def test_held_out_rows_fill_whole_batches(
     found, eval_batch = full_batches([{"n": n} for n in range(rows)], batch, processes)
     assert (len(found), eval_batch) == (kept, size)
     assert len(found) == 1 or len(found) % (eval_batch * processes) == 0
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_resumed_pass_goes_on_with_the_rows_that_it_had_not_had(processes: int) -> None:
+    def batches(epoch: int, skip: int = 0) -> list[list[int]]:
+        sampler: Any = SimilarLengths(range(40), 2, 0, lambda: epoch)
+        loader: Any = DataLoader(range(40), batch_size=2, sampler=sampler)
+        shared = prepare_data_loader(loader, num_processes=processes, put_on_device=False)
+        rest = skip_first_batches(shared, skip) if skip else shared
+        rest.set_epoch(epoch)
+        return [batch.tolist() for batch in rest]
+
+    assert batches(1, skip=3) == batches(1)[3:] != batches(0)[3:]
 
 
 @pytest.mark.parametrize(

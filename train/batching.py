@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import Any
 
@@ -10,19 +10,22 @@ TOGETHER = 4  # batches that are sorted among themselves; more would make every 
 
 
 class SimilarLengths:
-    """A sampler, as DataLoader takes one: another order in each epoch, the same for each seed."""
+    """A sampler, as DataLoader takes one: another order in each epoch, the same for each seed.
 
-    def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
-        self.lengths, self.batch, self.seed, self.epoch = lengths, batch, seed, 0
+    It asks for the epoch: accelerate tells it to no sampler of several processes that skip the rows
+    which they had before they were killed.
+    """
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+    def __init__(
+        self, lengths: Sequence[int], batch: int, seed: int, epoch: Callable[[], int]
+    ) -> None:
+        self.lengths, self.batch, self.seed, self.epoch = lengths, batch, seed, epoch
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def __iter__(self) -> Iterator[int]:
-        return iter(in_order(self.lengths, self.batch, Random(f"{self.seed} {self.epoch}")))
+        return iter(in_order(self.lengths, self.batch, Random(f"{self.seed} {self.epoch()}")))
 
 
 def in_order(lengths: Sequence[int], batch: int, rng: Random) -> list[int]:
@@ -42,6 +45,7 @@ class BatchesOfSimilarLength:
     """Comes before a trainer of transformers; the rows have a column `length`, in tokens."""
 
     args: Any
+    state: Any
     train_dataset: Any
 
     def __init__(self, *args: Any, similar_lengths: bool = False, **kw: Any) -> None:
@@ -51,5 +55,11 @@ class BatchesOfSimilarLength:
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         rows = self.train_dataset if train_dataset is None else train_dataset
         if self.similar_lengths:
-            return SimilarLengths(rows["length"], self.args.train_batch_size, self.args.seed)
+            return SimilarLengths(
+                rows["length"], self.args.train_batch_size, self.args.seed, self._epoch
+            )
         return super()._get_train_sampler(rows)  # type: ignore[misc]  # the trainer's
+
+    def _epoch(self) -> int:
+        """From 0; in the middle of one it is a fraction more, before the first one nothing."""
+        return int(self.state.epoch or 0)
