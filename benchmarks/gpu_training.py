@@ -3,9 +3,10 @@
     python -m benchmarks.gpu_training [--shape 7b] [--picks 48] [--words 448]
 
 Our script as the app starts it against stock TRL settings (benchmarks/plain_trl.py --stock: the
-same rows and LoRA, TRL's own adapter precision and gradient checkpointing). Random weights, made on
-the device; about 20 GB of disk are needed for them (TMPDIR says where). `make gpu-check` runs this
-as a test; without a GPU only the tiny shape is sensible.
+same rows and LoRA, TRL's own adapter precision and gradient checkpointing), on the first card that
+is visible. Random weights, made on the card where they fit and on the CPU otherwise, which takes
+16 GB of memory and some minutes; they need 20 GB of disk (TMPDIR says where). `make gpu-check` runs
+this as a test; without a GPU only the tiny shape is sensible.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -129,8 +131,14 @@ def done(module: list[str], log: Path) -> None:
 
 def run_to_end(command: list[str], log: Path) -> int:
     with open(log, "wb") as out:
-        env = os.environ | environment(LaunchConfig())
+        env = os.environ | environment(LaunchConfig()) | one_card(os.environ)
         return subprocess.run(command, env=env, stdout=out, stderr=out, check=False).returncode
+
+
+def one_card(environment: Mapping[str, str]) -> dict[str, str]:
+    """Both sides see the first card only: one process of TRL refuses several."""
+    seen = environment.get("CUDA_VISIBLE_DEVICES", "0")
+    return {"CUDA_VISIBLE_DEVICES": seen.split(",")[0]}
 
 
 def tail(log: Path) -> str:

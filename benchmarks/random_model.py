@@ -28,6 +28,8 @@ SHAPES = {
     },
 }  # fmt: skip
 
+SPARE = 1.15  # times the weights: the allocator rounds up, and saving copies single matrices
+
 
 def main(folder: Path, shape: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(resolve(STARTER).path)
@@ -40,10 +42,20 @@ def main(folder: Path, shape: str) -> None:
         pad_token_id=tokenizer.pad_token_id,
     )
     torch.manual_seed(0)
-    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+    with torch.device(where(config)):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     model.save_pretrained(folder, max_shard_size="4GB")
     tokenizer.save_pretrained(folder)
+
+
+def where(config: Qwen2Config) -> str:
+    """The GPU is faster, but a card on which only four bits fit has no room for the 16."""
+    if not torch.cuda.is_available():
+        return "cpu"
+    with torch.device("meta"):
+        weights = AutoModelForCausalLM.from_config(config).num_parameters()
+    free, _ = torch.cuda.mem_get_info()
+    return "cuda" if free > SPARE * 2 * weights else "cpu"
 
 
 if __name__ == "__main__":

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu_training import HEADING, NEEDED_GB, PRECISIONS, Comparison, compare, made_model
+from benchmarks.gpu_training import (
+    HEADING,
+    NEEDED_GB,
+    PRECISIONS,
+    Comparison,
+    compare,
+    made_model,
+    one_card,
+)
 from benchmarks.precision_gap import SERVED, serving, trained
 from train.base_model import STARTER, resolve
 from train.policy.vllm import has_nvidia_driver
@@ -80,6 +88,14 @@ def test_the_policy_that_is_served_on_the_gpu_is_the_one_that_was_trained(
     assert found is not None
     print(f"\n{precision}: {found.mean:.4f} per token, largest {found.max:.3f}")
     assert found.warning is None
+
+
+@pytest.mark.parametrize(
+    ("given", "seen"),
+    [({}, "0"), ({"CUDA_VISIBLE_DEVICES": "3,1"}, "3"), ({"CUDA_VISIBLE_DEVICES": ""}, "")],
+)
+def test_of_several_cards_both_sides_use_the_first(given: dict[str, str], seen: str) -> None:
+    assert one_card(given) == {"CUDA_VISIBLE_DEVICES": seen}
 
 
 @pytest.mark.slow
