@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from train.batching import SimilarLengths, in_order
+from train.batching import SimilarLengths, WholeBatches, filled, in_order
 
 LENGTHS = Random(7).choices(range(10, 250), k=203)
 
@@ -36,3 +36,24 @@ def test_the_order_depends_on_seed_and_epoch_and_nothing_else() -> None:
     assert list(one) != first
     epochs.append(0)
     assert list(one) == first and len(one) == 203
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch", "together", "step", "added"),
+    [
+        (8, 4, 2, 2, []),
+        (6, 4, 1, 1, [4, 5]),  # a batch that processes share
+        (7, 4, 1, 1, [4]),
+        (3, 4, 1, 1, [0]),
+        (9, 4, 2, 2, [8] * 7),  # the third batch comes alone
+        (4, 2, 4, 4, [0, 1, 2, 3]),
+        (14, 2, 2, 4, [8, 9]),  # batches 4, 5 and 6 are the last step
+    ],
+)
+def test_processes_fill_their_last_step_with_its_own_rows(
+    rows: int, batch: int, together: int, step: int, added: list[int]
+) -> None:
+    order = list(range(rows))
+    found = filled(order, batch, together, step)
+    assert found == order + added
+    assert len(WholeBatches(order, batch, together, step)) == len(found)

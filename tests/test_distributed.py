@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.test_child import alive
-from tests.tiny_runs import again, make_base, make_run
+from tests.tiny_runs import again, make_base, make_run, pick
 from train.launch import LaunchConfig, command, environment
 from train.process import ChildProcess, marked
 from train.run_folder import RunFolder
@@ -40,7 +40,15 @@ def alone(starter_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFol
     folder = tmp_path_factory.mktemp("distributed")
     base = make_base(starter_dir, folder / "base")
     run = make_run(
-        folder / "alone", "dpo", base, config={"precision": "bf16"}, evaluations=1, samples=1
+        folder / "alone",
+        "dpo",
+        base,
+        train=[pick(n) for n in range(22)],  # half of the last step of a pass is missing
+        config={"precision": "bf16"},
+        batching="similar_length",  # as the starter's preset has it
+        sft_weight=0.0,  # of a random base it is most of the loss, and nearly the same for any rows
+        evaluations=1,
+        samples=1,
     )
     finish(run, LOCAL)
     return run
@@ -75,7 +83,8 @@ def test_two_processes_learn_what_one_learns(
         for (_, expected), (_, found) in zip(one, two, strict=True):
             assert found == pytest.approx(expected, rel=0.02)
     assert run.metrics()["eval_loss"] == pytest.approx(alone.metrics()["eval_loss"], rel=0.02)
-    assert curve(run, "tokens")[-1] == curve(alone, "tokens")[-1]
+    (_, expected), (_, found) = curve(alone, "tokens")[-1], curve(run, "tokens")[-1]
+    assert expected < found < 1.2 * expected  # of both processes; two rows of a pass come twice
     assert [line["step"] for line in run.samples()] == [line["step"] for line in alone.samples()]
     assert sorted(p.name for p in run.path.iterdir()) == sorted(
         p.name for p in alone.path.iterdir()

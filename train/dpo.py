@@ -48,6 +48,7 @@ def main(run: RunFolder) -> dict[str, Any]:
         pair_loss=PairLoss(settings.loss, settings.beta, settings.label_smoothing),
         imitation_weight=settings.sft_weight,
         length_alpha=settings.length_alpha,
+        batch=settings.batch,
         similar_lengths=settings.batching == "similar_length",
         train_dataset=rows.train,
         eval_dataset=rows.held_out,

@@ -18,7 +18,7 @@ from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.utils import use_adapter
 
-from train.batching import BatchesOfSimilarLength
+from train.batching import OrderedRows
 from train.encoding import Encoder
 from train.losses import PairLoss, Side, answer_logps, imitation
 from train.quantized import under_fsdp
@@ -64,7 +64,7 @@ class WeightedCollator(DataCollatorForPreference):
         return extra | super().torch_call(examples)
 
 
-class WeightedDPOTrainer(BatchesOfSimilarLength, DPOTrainer):
+class WeightedDPOTrainer(OrderedRows, DPOTrainer):
     """Takes rows of COLUMNS. `imitation_weight`: share of likelihood on the chosen side."""
 
     def __init__(

@@ -18,6 +18,7 @@ from datasets import Dataset
 from trl import KTOConfig, KTOTrainer
 
 from store.rows import Invalid
+from train.batching import OrderedRows
 from train.encoding import Encoded, Encoder
 from train.fitting import (
     Rows,
@@ -36,7 +37,7 @@ from train.script import run_script
 from train.settings import KtoSettings
 
 
-class EncodedKTOTrainer(KTOTrainer):
+class EncodedKTOTrainer(OrderedRows, KTOTrainer):
     """Takes rows that are token ids already."""
 
     def _prepare_dataset(
@@ -66,6 +67,7 @@ def main(run: RunFolder) -> dict[str, Any]:
         # The two answers of a pick stand side by side, and neighbours are to be of other prompts.
         train_dataset=rows.train.shuffle(seed=settings.seed),
         eval_dataset=rows.held_out.shuffle(seed=0),
+        batch=settings.batch,
         processing_class=job.tokenizer,
         callbacks=callbacks(job, rows),
     )

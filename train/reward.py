@@ -47,6 +47,7 @@ def main(run: RunFolder) -> dict[str, Any]:
         train_dataset=rows.train,
         eval_dataset=rows.held_out,
         data_collator=RankingCollator(job.pad_token_id),
+        batch=settings.batch,
         similar_lengths=settings.batching == "similar_length",
         processing_class=job.tokenizer,
         peft_config=lora(settings.rank, "SEQ_CLS"),

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 from trl import RewardTrainer
 
-from train.batching import BatchesOfSimilarLength
+from train.batching import OrderedRows
 from train.encoding import Encoder
 from train.picks import RankingRow
 from train.reward_head import padded
@@ -106,7 +106,7 @@ def _numbers(rows: list[dict[str, Any]], side: str, firsts: list[int]) -> Tensor
     )
 
 
-class RankingTrainer(BatchesOfSimilarLength, RewardTrainer):
+class RankingTrainer(OrderedRows, RewardTrainer):
     """Takes rows of COLUMNS that are tokenised already, with a RankingCollator."""
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:

@@ -18,6 +18,7 @@ from typing import Any
 from transformers import AutoModelForCausalLM
 from trl import SFTConfig, SFTTrainer
 
+from train.batching import OrderedRows
 from train.encoding import Encoded, Encoder
 from train.fitting import (
     callbacks,
@@ -36,10 +37,14 @@ from train.script import run_script
 from train.settings import SftSettings
 
 
+class OrderedSFTTrainer(OrderedRows, SFTTrainer):
+    pass
+
+
 def main(run: RunFolder) -> dict[str, Any]:
     job = open_job(run, SftSettings)
     rows = read_rows(job, encode)
-    trainer = SFTTrainer(
+    trainer = OrderedSFTTrainer(
         load_base(job, AutoModelForCausalLM),
         args=configured(
             SFTConfig,
@@ -50,6 +55,7 @@ def main(run: RunFolder) -> dict[str, Any]:
         ),
         train_dataset=rows.train,
         eval_dataset=rows.held_out,
+        batch=job.settings.batch,
         processing_class=job.tokenizer,
         peft_config=lora(job.settings.rank, "CAUSAL_LM"),
         callbacks=callbacks(job, rows),
