@@ -45,6 +45,8 @@ PATTERNS = {
     "disk_full": r"The disk is full\. Make room, then resume the run: it goes on from its last "
     r"checkpoint\.",
     "disk_full_here": r"The disk is full\. Make room, then resume the run, or start it again\.",
+    "process_lost": r"Another process of this run was lost, perhaps for lack of memory\. Resume "
+    r"the run: it goes on from its last checkpoint\.",
     "no_memory": r"The device ran out of memory\. Lower batch and raise accumulate, or lower "
     r"max_length\.",
     "not_finite": r"(\S+) is not finite at step (\S+); lower the learning rate",

@@ -192,6 +192,19 @@ def test_a_script_that_raises_has_failed_with_one_sentence(
     assert not folder.adapter.exists()
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_process_that_lost_another_one_says_so(
+    folder: RunFolder, processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What gloo says when the other process was killed."""
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    said = "[/__w/third_party/gloo/gloo/transport/tcp/pair.cc:537] Read error [127.0.0.1]:58077: "
+    with pytest.raises(SystemExit):
+        run_script(failing(RuntimeError(f"{said}Connection reset by peer.")), folder.path)
+    _, reason = folder.ending() or ("", "")
+    assert reason.startswith("Another process of this run was lost") is (processes == 2)
+
+
 def test_a_script_that_was_asked_to_stop_is_cancelled(folder: RunFolder) -> None:
     folder.ask_to_stop()
     run_script(lambda run: MAIN_METRICS, folder.path)

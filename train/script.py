@@ -20,6 +20,10 @@ OUT_OF_MEMORY = (
     "The device ran out of memory. Lower batch and raise accumulate, or lower max_length."
 )
 DISK_FULL = "The disk is full. Make room, then resume the run: it goes on from its last checkpoint."
+PROCESS_LOST = (
+    "Another process of this run was lost, perhaps for lack of memory. Resume the run: it goes on "
+    "from its last checkpoint."
+)
 # Libraries say it in their own types: safetensors, torch.save, pyarrow.
 NO_MEMORY = ("DefaultCPUAllocator", "t allocate memory", "not enough memory", "out of memory")
 NO_ROOM = (
@@ -29,6 +33,7 @@ NO_ROOM = (
     "PytorchStreamWriter failed",
     "file write failed",
 )
+NO_PEER = ("gloo/transport", "NCCL", "ProcessGroup")
 
 
 class Stopped(PrefloopError):
@@ -82,6 +87,8 @@ def reason(error: Exception) -> str:
         return OUT_OF_MEMORY
     if disk_is_full(error):
         return DISK_FULL
+    if processes() > 1 and _is_of(error, "DistBackendError", NO_PEER):
+        return PROCESS_LOST  # one that could still say why has written it before
     first = (str(error).splitlines() or [""])[0]
     return f"{type(error).__name__}: {first} (details in log.txt)"
 
