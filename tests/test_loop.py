@@ -17,11 +17,12 @@ from store import judgments, pairs, policies, prompts, runs, users
 from store.database import Store
 from store.judgments import NewJudgment
 from store.prompts import NewPrompt
-from store.rows import Completion, Conflict, Invalid, NotFound, PrefloopError, Run
+from store.rows import Completion, Conflict, Invalid, NotFound, PrefloopError, Run, Verdict
 from tests.test_adapters import SHAPES, write
 from train.base_model import BaseModel
 from train.gate import GateConfig
 from train.loop import MOST_WAITING, TrainLoop
+from train.plan_words import MESSAGES
 from train.planning import parts_of, settings_for
 from train.policy.adapters import publish
 from train.policy.client import Sampling
@@ -58,7 +59,9 @@ def loop(store: Store, server: PolicyServer, trainer: Trainer) -> Iterator[Train
     made.stop()
 
 
-def pick(store: Store, count: int) -> None:
+def pick(
+    store: Store, count: int, verdict: Verdict = "left", texts: tuple[str, str] = ("a", "b")
+) -> None:
     """Picks of one annotator on sampled pairs of the base policy."""
     user = users.ensure(store, "ann", "annotator", "human")
     add_base(store)
@@ -66,13 +69,13 @@ def pick(store: Store, count: int) -> None:
         store, [NewPrompt([{"role": "user", "content": f"{i}?"}]) for i in range(count)], ""
     )
     for prompt in prompts.search(store, None, count):
-        a, b = (Completion(f"{side} {prompt.prompt_id}", policy_id=BASE_POLICY) for side in "ab")
+        a, b = (Completion(f"{text} {prompt.prompt_id}", policy_id=BASE_POLICY) for text in texts)
         pairs.add(store, prompt.prompt_id, [], a, b)
         leased = pairs.lease_next(
             store, user.user_id, lambda n: "ab"[:n], timedelta(minutes=5), ["everything"]
         )
         assert leased is not None
-        judgments.judge(store, user, NewJudgment(str(uuid.uuid4()), leased.pair_id, "left"))
+        judgments.judge(store, user, NewJudgment(str(uuid.uuid4()), leased.pair_id, verdict))
 
 
 def add_base(store: Store, decided: bool = True) -> None:
@@ -223,6 +226,26 @@ def test_a_run_without_enough_picks_fails_with_the_sentence_and_the_loop_goes_on
         run = ended(store, loop.request(kind, None))
         assert run.status == "failed"
         assert run.reason == "There are no picks to train on. Annotate some pairs first."
+
+
+@pytest.mark.parametrize(
+    ("kind", "picks", "reason"),
+    [
+        ("round", {"verdict": "tie"}, "all_tie"),
+        ("dpo", {"verdict": "both_bad"}, "all_both_bad"),
+        ("rm", {"texts": ("same", "same")}, "all_identical"),
+        ("kto", {"verdict": "both_bad"}, "only_bad"),
+    ],
+)
+def test_picks_that_teach_nothing_fail_the_run_with_one_sentence(
+    loop: TrainLoop, store: Store, kind: Any, picks: dict[str, Any], reason: str
+) -> None:
+    pick(store, 24, **picks)
+    loop.start()
+    run = ended(store, loop.request(kind, None))
+    assert run.status == "failed"
+    assert run.reason == MESSAGES[reason].format(answers=36)
+    assert [policy.policy_id for policy in policies.everyone(store)] == [BASE_POLICY]
 
 
 def test_a_fault_of_ours_fails_the_run_and_the_loop_goes_on(loop: TrainLoop, store: Store) -> None:
