@@ -204,6 +204,7 @@ def test_a_run_that_ended_unnoticed_is_not_trained_again(loop: TrainLoop, kind: 
     loop.start()
     done = ended(loop.store, run.run_id)
     assert (done.status, done.policy_id) == ("done", "policy-000001")
+    assert done.metrics["precision_gap"] == {"missing": "The policy server is not up."}
     assert done.metrics["accuracy"] == 0.75 and done.metrics["picks"]["left"] == 24
     assert policies.get(loop.store, "policy-000001").status == "candidate"
 

@@ -154,23 +154,25 @@ class Rounds:
         return policy_id
 
     def _gap(self, policy_id: str, trained_in: str) -> dict[str, Any]:
-        """How far what vLLM serves is from what was trained; nothing when vLLM is away."""
+        """How far what vLLM serves is from what was trained, or why nobody knows."""
         server = self.registry.server
         deadline = time.monotonic() + server.config.start_timeout_s
         # It may have stood aside for this run.
         while server.started and server.state in ("resting", "starting"):
             if time.monotonic() > deadline or self.trainer.stopping.wait(0.5):
                 break
-        if server.state != "up":
-            return {}
+        missing = "No held-out answer was scored."
         try:
+            if server.state != "up":
+                raise ServerDown("The policy server is not up.")
             self.registry.load(policy_id)
             folder, largest = self.trainer.folder(trained_in), self.trainer.config.largest_gap
-            found = measure(server.client, policy_id, folder, largest)
+            if found := measure(server.client, policy_id, folder, largest):
+                return {"precision_gap": found.as_dict()}
         except PrefloopError as error:
             log.warning("the gap of %s was not measured: %s", policy_id, error)
-            return {}
-        return {"precision_gap": found.as_dict()} if found else {}
+            missing = str(error)
+        return {"precision_gap": {"missing": missing}}
 
     def _judge(self, run: Run, policy_id: str, metrics: dict[str, Any]) -> gate.Verdict:
         """A second try when vLLM fails during the first: it restarts in half a minute."""

@@ -42,6 +42,7 @@ function tiles(m) {
 }
 
 function gap(found) {
+  if (found?.missing) return h("section", {}, h("h3", {}, t("train.gap")), h("p", { class: "sub" }, t("train.gap.missing", { why: found.missing })));
   if (!found || typeof found.mean !== "number") return null;
   const wide = found.mean > found.bound;
   return h("section", {}, h("h3", {}, t("train.gap")),
