@@ -9,6 +9,7 @@ import pytest
 from accelerate.data_loader import prepare_data_loader, skip_first_batches
 from torch.utils.data import DataLoader
 from transformers import AutoTokenizer
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from store.rows import Invalid
 from train import sft
@@ -19,6 +20,7 @@ from train.kto import balance, neighbours
 from train.quantized import base_arguments, precision_of
 from train.rules import ExampleRow
 from train.run_folder import RunFolder
+from train.trackers import PACKAGES
 from train.watching import Progress, age, in_our_words, points
 
 pytestmark = pytest.mark.slow  # imports torch
@@ -208,3 +210,7 @@ def test_accuracy_counts_picks_and_not_rows() -> None:
     judged = [0, 1, 1, 1, 1, 1, None, None]
     assert share_right(right, judged) == (pytest.approx((1 + 0.6) / 2), 2)
     assert share_right([1.0], [None]) == (0.0, 0)
+
+
+def test_the_app_knows_all_trackers() -> None:
+    assert PACKAGES.keys() == INTEGRATION_TO_CALLBACK.keys()

@@ -25,14 +25,30 @@ def chosen(names: str, known: Iterable[str], installed: Iterable[str]) -> list[s
     return [name for name in wanted if name in installed]
 
 
-# Names that the app can check before a run waits in the queue: those of their packages.
-PACKAGES = ("trackio", "wandb", "mlflow", "swanlab", "comet_ml", "dvclive")
+# All names that transformers knows, each with its packages; one of them is enough. The app checks
+# them before a run waits in the queue, without an import of transformers.
+PACKAGES = {
+    "azure_ml": ("azureml",),
+    "clearml": ("clearml",),
+    "codecarbon": ("codecarbon",),
+    "comet_ml": ("comet_ml",),
+    "dagshub": ("dagshub",),
+    "dvclive": ("dvclive",),
+    "flyte": ("flytekit",),
+    "kubeflow": ("kubeflow",),
+    "mlflow": ("mlflow",),
+    "neptune": ("neptune",),
+    "swanlab": ("swanlab",),
+    "tensorboard": ("tensorboard", "tensorboardX"),
+    "trackio": ("trackio",),
+    "wandb": ("wandb",),
+}
 
 
 def check(names: str) -> None:
-    """Without an import of transformers. Raises Invalid for one that is not installed."""
-    listed = ",".join(name for name in names.split(",") if name.strip() in PACKAGES)
-    chosen(listed, PACKAGES, [name for name in PACKAGES if find_spec(name)])
+    """Raises Invalid for a name that does not exist or is not installed."""
+    installed = [name for name, packages in PACKAGES.items() if any(map(find_spec, packages))]
+    chosen(names, PACKAGES, installed)
 
 
 def trackers(names: str) -> list[str]:
