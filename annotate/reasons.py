@@ -18,6 +18,7 @@ PATTERNS = {
     "orders": rf"It orders {SHARE} of (\d+) held-out picks as people did "
     rf"\(more than {SHARE} is asked\)\.",
     "sound": r"Its answers are sound\.",
+    "whole": r"All probe answers are whole\.",
     "not_whole": r"A probe answer is empty or missing\.",
     "words": r"Its answers have (\d+) words, the champion's (\d+)\.",
     "cut": rf"{SHARE} of its answers ran into the length limit, the champion's {SHARE}\.",
@@ -54,6 +55,13 @@ PATTERNS = {
     r"max_length\. Annotate more or raise max_length\.",
     "data_changed": r"The frozen picks of (\S+) have changed, so it cannot be repeated\.",
     "server_down": r"The policy server is not up, so the new policy was not judged\.",
+    "tracker_unknown": r"report_to knows no tracker (\S+): write (.+?) or none\.",
+    "tracker_missing": r"The tracker (\S+) is not installed\. Run `pip install (\S+)`, or take it "
+    r"out of report_to\.",
+    "champion_rank": r"(policy-\S+) has rank (\S+), and a run that goes on from it keeps that\. "
+    r"Leave rank out, or start from the base\.",
+    "kto_batch": r"KTO compares the rows of a batch: set batch to 2 or more for each process\.",
+    "no_template": r"The base model has no chat template\. Choose an instruct or chat model\.",
 }
 # Sentences of a plan have their own keys, `train.plan.KEY`, and names for their values.
 PLANS = {

@@ -1,7 +1,7 @@
 // The queue and all runs: what each is doing or gave, and which of them are in the charts.
 import { h } from "./dom.js";
-import { retold, t } from "./i18n.js";
-import { LIVE, ago, kindName, percent, span, state } from "./train_words.js";
+import { t } from "./i18n.js";
+import { LIVE, ago, kindName, percent, span, state, why } from "./train_words.js";
 
 const OPEN = [...LIVE, "paused"];
 const QUICK = ["pause", "resume", "cancel"];
@@ -68,7 +68,7 @@ function what(feed, run) {
     const at = feed.queue.indexOf(run.run_id);
     return h("span", {}, at > 0 ? t("train.place", { n: at + 1 }) : t("train.place.next"));
   }
-  const came = run.status === "failed" ? retold("research.why", run.reason ?? "") : result(run);
+  const came = run.status === "failed" ? why(run.reason ?? "") : result(run);
   return [came && h("span", { class: "came" }, came), h("span", {}, ago(run.changed))];
 }
 

@@ -1,8 +1,8 @@
 // What a run would do, before it starts: its rows, its rule, what to think of, and the same as a command.
 import { h, replace } from "./dom.js";
-import { retold, t } from "./i18n.js";
+import { t } from "./i18n.js";
 import { command, rows, rule } from "./train_told.js";
-import { kindName, told } from "./train_words.js";
+import { kindName, told, why } from "./train_words.js";
 
 export class Preview {
   constructor(start) {
@@ -26,7 +26,7 @@ export class Preview {
       h("details", { open: !several }, h("summary", {}, t("train.rule")), rule(part.rule)))),
     h("section", {}, h("h3", {}, t("train.command")), command(plan.command)));
     const known = plan.parts.some((part) => part.problem);
-    this.#say(plan.problem && !known ? retold("train.plan", plan.problem) : "");
+    this.#say(plan.problem && !known ? why(plan.problem) : "");
     this.button.disabled = Boolean(plan.problem || known);
   }
 
@@ -47,7 +47,7 @@ export class Preview {
 function problem({ problem: sentence, plan }) {
   if (!sentence) return null;
   const keyed = plan.problem?.message === sentence ? plan.problem : null;
-  return h("p", { class: "notice" }, keyed ? told("train.plan", keyed) : retold("train.plan", sentence));
+  return h("p", { class: "notice" }, keyed ? told("train.plan", keyed) : why(sentence));
 }
 
 function warnings(found) {

@@ -1,8 +1,8 @@
 // What came of a run: figures on held-out picks, how far its confidence is right, and for whom.
 import { h, replace } from "./dom.js";
-import { number, retold, t } from "./i18n.js";
+import { number, t } from "./i18n.js";
 import { reliability } from "./reliability.js";
-import { interval, percent, plain } from "./train_words.js";
+import { interval, percent, plain, why } from "./train_words.js";
 
 const GROUPS = ["pool", "annotator", "strength"];
 // Shown by a block of their own, or parts of what a block shows.
@@ -55,7 +55,7 @@ function gap(found) {
 function gate(verdict) {
   if (!verdict?.checks?.length) return null;
   return h("section", {}, h("h3", {}, t("train.gate")), h("ul", { class: "checks" }, verdict.checks.map((check) =>
-    h("li", { class: check.passed ? "passed" : "missed" }, h("span", { class: "unseen" }, t(check.passed ? "train.gate.passed" : "train.gate.missed")), retold("research.why", check.sentence)))));
+    h("li", { class: check.passed ? "passed" : "missed" }, h("span", { class: "unseen" }, t(check.passed ? "train.gate.passed" : "train.gate.missed")), why(check.sentence)))));
 }
 
 // --- calibration: who is ordered how well ---------------------------------------------------------

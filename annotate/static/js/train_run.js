@@ -1,6 +1,6 @@
 // One run: what it is doing, what to look at, and its tabs.
 import { h, replace } from "./dom.js";
-import { t, retold } from "./i18n.js";
+import { t } from "./i18n.js";
 import { morph } from "./morph.js";
 import { Charts } from "./train_charts.js";
 import * as config from "./train_config.js";
@@ -8,7 +8,7 @@ import { bar, far, progress } from "./train_list.js";
 import * as log from "./train_log.js";
 import * as result from "./train_result.js";
 import * as samples from "./train_samples.js";
-import { LIVE, ago, kindName, percent, span, state, told } from "./train_words.js";
+import { LIVE, ago, kindName, percent, span, state, told, why } from "./train_words.js";
 
 export const TABS = ["charts", "samples", "result", "config", "log"];
 const PANELS = { samples, result, config, log };
@@ -89,7 +89,7 @@ function head(feed, run) {
 }
 
 /** Without the verdict that the chip says already. */
-const reason = (run) => retold("research.why", run.reason.replace(/^(Promoted|Rejected): /, ""));
+const reason = (run) => why(run.reason.replace(/^(Promoted|Rejected): /, ""));
 
 function facts(feed, run) {
   const { leaf, step, steps } = progress(feed, run);

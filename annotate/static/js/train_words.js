@@ -1,6 +1,6 @@
 // How the training room says times, kinds, states and numbers.
 import { figure } from "./curves.js";
-import { has, language, number, t } from "./i18n.js";
+import { has, language, number, retold, t } from "./i18n.js";
 
 export const KINDS = ["round", "rm", "dpo", "kto", "sft"];
 export const LIVE = ["queued", "running"];
@@ -51,3 +51,6 @@ export function told(prefix, { key, values, message }) {
   const whole = `${prefix}.${key}`;
   return has(whole) || has(`${whole}.other`) ? t(whole, values ?? {}) : (message ?? "");
 }
+
+/** A reason of a run, a check of the gate, a problem of a plan: sentences without a key. */
+export const why = (sentence) => retold("train.plan", retold("research.why", sentence));
