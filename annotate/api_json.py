@@ -24,6 +24,7 @@ from store.rows import (
     RunKind,
     Verdict,
 )
+from train.triggers import next_up
 
 if TYPE_CHECKING:  # it makes JSON too
     from annotate.research import Research
@@ -101,7 +102,8 @@ def overview_json(research: Research) -> dict[str, Any]:
         "agreement": seen.agreement,
         "ready_pairs": pairs.ready(research.store),
         "queue": [run.run_id for run in research.loop.waiting()],
-        "triggers": [asdict(trigger) for trigger in research.loop.outlook()],
+        "triggers": [asdict(trigger) for trigger in seen.triggers],
+        "next_by": [trigger.name for trigger in next_up(seen.triggers)],
     }
 
 

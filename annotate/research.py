@@ -31,6 +31,7 @@ class Research:
             annotators=picks.annotators,
             median_seconds=picks.median_seconds,
             agreement=None,  # shown once pairs are judged by several people
+            triggers=self.loop.outlook(),
             round_every=every,
             next_round_in=max(0, every - picks.picks_since_round),
             prompts=prompts.count(self.store),

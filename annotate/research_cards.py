@@ -22,6 +22,8 @@ from annotate.wording import (
     state_of,
 )
 from store.rows import Run, User
+from train.outlook import time_left_s
+from train.triggers import next_up
 
 Lines = Sequence[dict[str, Any]]
 
@@ -138,14 +140,19 @@ def round_card(overview: Overview, lang: str) -> str:
     if run is not None:
         told = translate(lang, f"research.next.{run.status}", run=run.run_id)
         return _card(label, translate(lang, "research.next.training"), told)
-    if overview.round_every == 0:
+    coming = next_up(overview.triggers)
+    if not coming:
         figure = translate(lang, "research.next.demand")
         return _card(label, figure, translate(lang, "research.next.demand_how"))
-    if overview.next_round_in <= 0:
+    first = coming[0]
+    if first.key == "now":
         figure = translate(lang, "research.next.due")
         return _card(label, figure, translate(lang, "research.next.due_how"))
-    figure = translate(lang, "research.next.in", n=overview.next_round_in)
-    return _card(label, figure, translate(lang, "research.next.every", n=overview.round_every))
+    if first.key == "picks":
+        figure = translate(lang, "research.next.in", n=overview.next_round_in)
+        return _card(label, figure, translate(lang, "research.next.every", n=overview.round_every))
+    figure = translate(lang, f"train.trigger.{first.key}", **first.values)
+    return _card(label, figure, translate(lang, f"train.trigger_of.{first.name}"))
 
 
 # --- one run with its curves -------------------------------------------------------------------
@@ -161,7 +168,7 @@ def run_panel(run: Run | None, lines: Lines, lang: str) -> str:
     last = lines[-1] if lines else {}
     step, end = int(last.get("step") or 0), int(last.get("max_steps") or 0)
     head = f'<div class="row"><h2>{escape(run.run_id)}</h2>{_run_chip(run, part, step, end, lang)}'
-    head += f'<span class="end sub">{escape(_remaining(run, last, step, end, lang))}</span></div>'
+    head += f'<span class="end sub">{escape(_remaining(run, lines, lang))}</span></div>'
     told = _bar(run, step, end)
     if run.reason and run.status == "failed":
         told += f'<p class="notice">{escape(why(run.reason, lang))}</p>'
@@ -217,13 +224,10 @@ def _run_chip(run: Run, part: str, step: int, end: int, lang: str) -> str:
     return chip_html(translate(lang, "research.run.state", **told), TONES.get(state, ""))
 
 
-def _remaining(run: Run, last: dict[str, Any], step: int, end: int, lang: str) -> str:
+def _remaining(run: Run, lines: Lines, lang: str) -> str:
     if run.status == "running":
-        elapsed = last.get("seconds")
-        if isinstance(elapsed, (int, float)) and 0 < step < end:
-            left = span(elapsed / step * (end - step), lang)
-            return translate(lang, "research.run.left", span=left)
-        return ""
+        left = time_left_s(lines)
+        return translate(lang, "research.run.left", span=span(left, lang)) if left else ""
     if run.status == "queued":
         return translate(lang, "research.run.waiting")
     took = span((run.changed - run.created).total_seconds(), lang)

@@ -19,6 +19,7 @@ from store.pairs import Lease
 from store.practice import PracticeItem
 from store.rows import Kind, Message, Policy, Run
 from train.policy.server import State
+from train.triggers import TriggerState
 
 EXCERPT_CHARS = 240
 WaitingCode = Literal["starting", "down", "learning", "no_prompts", "sampling", "no_pool"]
@@ -168,6 +169,7 @@ class Overview:
     annotators: int
     median_seconds: float | None
     agreement: float | None  # Krippendorff's alpha; None until it is computed
+    triggers: list[TriggerState]
     round_every: int  # picks
     next_round_in: int  # picks still missing
     prompts: int

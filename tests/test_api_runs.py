@@ -245,9 +245,11 @@ def test_people_have_their_names_in_metrics(site: Site, api: httpx.Client) -> No
 
 
 def test_what_the_next_round_waits_for(api: httpx.Client) -> None:
-    triggers = {one["name"]: one for one in api.get("/stats").json()["triggers"]}
+    stats = api.get("/stats").json()
+    triggers = {one["name"]: one for one in stats["triggers"]}
     assert list(triggers) == ["picks", "interval", "cron", "drift", "person"]
     assert triggers["picks"]["message"].endswith("more picks.")
+    assert stats["next_by"] == ["picks"]
     assert triggers["drift"] == {
         "name": "drift",
         "on": False,

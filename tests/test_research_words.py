@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
 from typing import get_args
@@ -13,6 +14,8 @@ import pytest
 
 from annotate.language import catalogue, languages, translate
 from annotate.reasons import PATTERNS, why
+from annotate.research_cards import round_card
+from annotate.views import Overview
 from annotate.wording import ago, kind_of, rows_used, span, state_of
 from store import runs
 from store.rows import RUN_KINDS, PolicyStatus, RunStatus, utc_now
@@ -20,13 +23,32 @@ from tests.stored import completion
 from tests.website import made_site, press
 from train.gate import GateConfig, Verdict, judge
 from train.plan_words import MESSAGES
-from train.policy.server import State
+from train.policy.server import State as ServerState
+from train.triggers import LoopConfig, State, outlook
 
 CHINESE = "zh-CN"
 ENGLISH = re.compile(r"[A-Za-z]{2,} [a-z]{2,}")
 GOOD = [completion(f"A whole answer {n} of several different words.") for n in range(4)]
 BAD = [completion("no no no no no no no " * 9, end="length") for _ in range(4)]
 EMPTY = [completion("")]
+NOON = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
+OVERVIEW = Overview(
+    server_state="up",
+    server_note="",
+    champion=None,
+    picks=63,
+    picks_since_round=63,
+    annotators=1,
+    median_seconds=None,
+    agreement=None,
+    triggers=[],
+    round_every=100,
+    next_round_in=37,
+    prompts=0,
+    runs=[],
+    policies=[],
+    statistics={},
+)
 
 
 def verdicts() -> list[Verdict]:
@@ -46,9 +68,8 @@ def test_the_gates_reasons_are_told_in_chinese(verdict: Verdict) -> None:
 
 
 def test_every_check_of_the_gate_can_be_told() -> None:
-    """Also those that pass now: each of them can be the reason one day."""
+    """Also those that pass: the training room lists them all."""
     sentences = {check.sentence for verdict in verdicts() for check in verdict.checks}
-    sentences.discard("All probe answers are whole.")  # is no reason ever
     assert [s for s in sentences if ENGLISH.search(why(s, CHINESE))] == []
 
 
@@ -78,8 +99,8 @@ def test_unknown_reasons_stay_as_they_are() -> None:
 def test_every_state_has_a_word(lang: str) -> None:
     states = {*get_args(PolicyStatus), *get_args(RunStatus), "promoted"}
     told = [state_of(state, lang) for state in states] + [kind_of(k, lang) for k in RUN_KINDS]
-    told += [translate(lang, f"research.server.{state}") for state in get_args(State)]
-    told += [translate(lang, f"research.server.{state}_note") for state in get_args(State)]
+    told += [translate(lang, f"research.server.{state}") for state in get_args(ServerState)]
+    told += [translate(lang, f"research.server.{state}_note") for state in get_args(ServerState)]
     assert [word for word in told if word.startswith("research.")] == []
 
 
@@ -97,6 +118,33 @@ def test_spans_and_counts() -> None:
     metrics = {"rows_train": 1200, "rows_eval": 0, "rows_cut": 1, "ties_dropped": 1}
     assert rows_used(metrics, "en") == ["1,200 to train on", "1 cut short", "1 tie left out"]
     assert rows_used(metrics, CHINESE) == ["训练 1,200 条", "截断 1 条", "未计入平局 1 条"]
+
+
+@pytest.mark.parametrize(
+    ("config", "changes", "said"),
+    [
+        (LoopConfig(), {}, ["in 37 picks", "One starts every 100 picks."]),
+        (LoopConfig(every_picks=60), {}, ["due now"]),
+        (LoopConfig(every_picks=60, picks_cooldown_minutes=30), {}, ["in 20 minutes", "New picks"]),
+        (LoopConfig(), {"held": "run-000007"}, ["waits: run-000007 is paused"]),
+        (LoopConfig(every_picks=0, cron="0 3 * * *"), {}, ["at 2026-03-05 03:00", "Time of day"]),
+        (LoopConfig(every_picks=0), {}, ["on demand"]),
+    ],
+)
+def test_when_the_next_round_starts(
+    config: LoopConfig, changes: dict[str, str], said: list[str]
+) -> None:
+    ten_minutes_ago = NOON - timedelta(minutes=10)
+    known = State(picks=63, last_round=ten_minutes_ago, checked=NOON, **changes)  # type: ignore[arg-type]
+    left = max(0, config.every_picks - known.picks)
+    seen = replace(
+        OVERVIEW,
+        triggers=outlook(NOON, known, config),
+        round_every=config.every_picks,
+        next_round_in=left,
+    )
+    card = round_card(seen, "en")
+    assert [words for words in said if words not in card] == [], card
 
 
 def test_what_pops_up_is_in_the_readers_language(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from train.triggers import (
     State,
     due,
     next_time,
+    next_up,
     outlook,
     wants_measurement,
 )
@@ -204,6 +205,25 @@ def test_what_the_outlook_calls_now_is_due() -> None:
         "drift",
     }
     assert due(NOON, known, config) == "picks"
+
+
+@pytest.mark.parametrize(
+    ("config", "known", "names"),
+    [
+        (LoopConfig(), state(63), ["picks"]),
+        (only(), state(63), []),
+        (LoopConfig(cron="0 3 * * *", every_minutes=30), state(63, last_round=NOON),
+         ["picks", "interval", "cron"]),
+        (LoopConfig(cron="0 3 * * *"), state(0), ["picks"]),  # the cron time waits for a pick
+        (only(cron="0 3 * * *"), state(0), ["cron"]),
+        (LoopConfig(cron="0 3 * * *"), state(100), ["picks"]),  # due now
+        (LoopConfig(drift_below=0.6), state(63), ["picks"]),
+        (only(drift_below=0.6), state(63), ["drift"]),
+        (LoopConfig(cron="0 3 * * *"), state(500, held="run-000007"), ["picks"]),
+    ],
+)  # fmt: skip
+def test_what_comes_next(config: LoopConfig, known: State, names: list[str]) -> None:
+    assert [one.name for one in next_up(outlook(NOON, known, config))] == names
 
 
 @pytest.mark.parametrize(

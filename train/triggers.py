@@ -8,6 +8,7 @@ person, who never has to wait.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from cronsim import CronSim, CronSimError
 from store.rows import Invalid
 
 Trigger = Literal["picks", "interval", "cron", "drift"]
+COUNTED = ("picks", "minutes", "at")  # keys that say how long it still takes
 LEAST = {
     "every_picks": 0,
     "every_minutes": 0,
@@ -138,6 +140,14 @@ def outlook(now: datetime, state: State, config: LoopConfig) -> list[TriggerStat
         else one
         for one in every
     ]
+
+
+def next_up(told: Sequence[TriggerState]) -> list[TriggerState]:
+    """Of an outlook what starts the next round, whichever comes first; empty: only a person."""
+    on = [one for one in told if one.on and one.name != "person"]
+    if due_now := [one for one in on if one.key == "now"]:
+        return due_now[:1]
+    return [one for one in on if one.key in COUNTED] or on[:1]
 
 
 def _each(now: datetime, state: State, config: LoopConfig) -> list[TriggerState]:

@@ -7,9 +7,8 @@ import { span, told } from "./train_words.js";
 export function nextRound(stats) {
   if (!stats) return null;
   const triggers = (stats.triggers ?? []).filter((one) => one.name !== "person");
-  const on = triggers.filter((one) => one.on);
-  const first = on.find((one) => one.key === "now") ?? on[0];
-  const head = first ? t("train.next", { when: sentenceOf(first) }) : t("train.next.demand");
+  const coming = triggers.filter((one) => stats.next_by?.includes(one.name)).map(sentenceOf);
+  const head = coming.length ? t("train.next", { when: coming.reduce((one, other) => t("train.next.or", { one, other })) }) : t("train.next.demand");
   return [
     h("span", { class: "next" }, h("b", {}, head)),
     triggers.length > 0 && h("details", {}, h("summary", {}, t("train.triggers")),
@@ -20,7 +19,7 @@ export function nextRound(stats) {
 }
 
 function sentenceOf(one) {
-  if (one.key === "at" && one.due_in) return date(new Date(Date.now() + 1000 * one.due_in).toISOString());
+  if (one.key === "at" && one.due_in) return t("train.trigger.at", { time: date(new Date(Date.now() + 1000 * one.due_in).toISOString()) });
   return told("train.trigger", one);
 }
 
