@@ -63,8 +63,10 @@ def _look_routes(api: APIRouter, room: TrainingRoom, needs: Guard) -> None:
     researcher = Depends(needs("researcher"))
 
     @api.get("/runs")
-    def everyone(user: User = researcher) -> dict[str, Any]:
-        return room.listed()
+    def newest(
+        limit: Annotated[int, Query(ge=1, le=1000)] = 50, user: User = researcher
+    ) -> dict[str, Any]:
+        return room.listed(limit)
 
     @api.get("/runs/{run_id}")
     def one(run_id: str, user: User = researcher) -> dict[str, Any]:

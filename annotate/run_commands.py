@@ -66,6 +66,7 @@ def _add_runs(cli: typer.Typer, connect: Connect) -> None:
             bool, typer.Option("--wait", help="After resume and repeat: stay until it has ended.")
         ] = False,
         lines: Annotated[int, typer.Option(min=1, max=2000, help="Of the log.")] = 200,
+        last: Annotated[int, typer.Option(min=1, max=1000, help="Runs in the list.")] = 50,
         config: ConfigOption = None,
         data_dir: DataDirOption = None,
     ) -> None:
@@ -75,8 +76,7 @@ def _add_runs(cli: typer.Typer, connect: Connect) -> None:
         goes_on = action in ("resume", "repeat")  # perhaps to a gate, which samples
         with connect(config, data_dir, policy=goes_on) as client:
             if action == "list":
-                for run in client.get("/runs")["runs"]:
-                    print(f"{run['run_id']}  {run['kind']:<5} {run['status']:<9} {_why(run)}")
+                print(_list(client.get("/runs", limit=last)))
             elif action == "show":
                 print(json.dumps(client.get(f"/runs/{run_id}"), indent=2, ensure_ascii=False))
             elif action == "log":
@@ -87,6 +87,16 @@ def _add_runs(cli: typer.Typer, connect: Connect) -> None:
                     _go(client, changed, wait, SAID[action])
                 else:
                     print(SAID[action].format(run=changed))
+
+
+def _list(listed: dict[str, Any]) -> str:
+    lines = [
+        f"{run['run_id']}  {run['kind']:<5} {run['status']:<9} {_why(run)}"
+        for run in listed["runs"]
+    ]
+    if listed["more"]:
+        lines.append("There are older ones; --last 1000 lists more.")
+    return "\n".join(lines or ["No run yet: `prefloop train KIND` starts one."])
 
 
 def _why(run: dict[str, Any]) -> str:

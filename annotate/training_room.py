@@ -8,10 +8,12 @@ form      {kind, parts: [{part, help, fields: [{name, type, group, default, help
 preview   {kind, command, problem, warnings, parts: [{part, settings, preset, changed, plan, rule,
           steps, problem, warnings}]}; `problem` is the sentence why it cannot start, or null;
           `plan` holds its `sentence`; `changed` are the names that differ from the preset.
-listed    {runs: [run], queue: [run_id]}; run: that of the store, with `can`: the actions that are
-          open now (pause, resume, cancel, repeat).
-one       run with {config, asked, can, resumable, place, time_left_s, warnings, parts: [run]};
-          `asked`: what was set by hand; `place`: 1 is next, null when it does not wait.
+listed    {runs: [run], queue: [run_id], more}: the newest runs, `more`: there are older ones. run:
+          that of the store, with `can`: the actions that are open now (pause, resume, cancel,
+          repeat).
+one       run with {config, asked, can, resumable, place, time_left_s, warnings, repeat,
+          parts: [run]}; `asked`: what was set by hand; `place`: 1 is next, null when it does not
+          wait; `repeat`: the command that does it once more, null when nothing does.
 progress  {progress: [line], from, next}; ask again with after=next. `from` below `after`: a resumed
           run went back; drop what you have from that line on. Lines of a round name their `part`.
 samples   [{step, part, prompt: [message], text, html}]
@@ -36,7 +38,6 @@ from train.planning import PartPlan, parts_of
 from train.process import tail
 from train.settings import KINDS, Part
 
-MOST_LISTED = 50
 USUAL_FOLDER = "data"  # default of app.data_dir
 Lines = list[dict[str, Any]]
 
@@ -101,11 +102,12 @@ class TrainingRoom:
 
     # --- looks ------------------------------------------------------------------------------------
 
-    def listed(self) -> dict[str, Any]:
-        found = runs.newest(self.store, MOST_LISTED)
+    def listed(self, limit: int) -> dict[str, Any]:
+        found = runs.newest(self.store, limit + 1)
         return {
-            "runs": [self._brief(run) for run in found],
+            "runs": [self._brief(run) for run in found[:limit]],
             "queue": [run.run_id for run in self.loop.waiting()],
+            "more": len(found) > limit,
         }
 
     def one(self, run_id: str) -> dict[str, Any]:
@@ -123,6 +125,7 @@ class TrainingRoom:
             "place": queue.index(run_id) + 1 if run_id in queue else None,
             "time_left_s": time_left_s(lines) if run.status == "running" else None,
             "warnings": [asdict(one) for one in run_warnings(lines, samples)],
+            "repeat": self._repeat_command(brief),
             "parts": [self._brief(part) | {"config": self._config(part)} for part in parts],
         }
 
@@ -191,6 +194,11 @@ class TrainingRoom:
         if "command" in config:
             config["command"] = self._from_here(config["command"])
         return config
+
+    def _repeat_command(self, brief: dict[str, Any]) -> str | None:
+        if "repeat" not in brief["can"]:
+            return None
+        return self._from_here(f"prefloop runs repeat {brief['run_id']}")
 
     def _from_here(self, command: str) -> str:
         """With the data directory where it is not the one that a command takes by itself."""

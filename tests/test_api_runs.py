@@ -149,11 +149,28 @@ def test_the_queue_has_an_end(api: httpx.Client) -> None:
     assert full.json()["error"]["key"] == "queue_full"
 
 
+def test_older_runs_are_asked_for(site: Site, api: httpx.Client) -> None:
+    for _ in range(3):
+        start(api, "rm")
+    count = len(runs.newest(site.store, 1000))
+    some = api.get("/runs", params={"limit": 2}).json()
+    assert ([run["run_id"] for run in some["runs"]], some["more"]) == (
+        [run.run_id for run in runs.newest(site.store, 2)],
+        True,
+    )
+    every = api.get("/runs", params={"limit": count}).json()
+    assert (len(every["runs"]), every["more"]) == (count, False)
+    assert api.get("/runs", params={"limit": 0}).status_code == 422
+
+
 def test_a_run_is_repeated(site: Site, api: httpx.Client, trainer: Trainer) -> None:
     run_id = start(api, epochs=1)
     begun(site, trainer, run_id)
     runs.mark(site.store, run_id, "done")
-    assert api.get(f"/runs/{run_id}").json()["can"] == ["repeat"]
+    told = api.get(f"/runs/{run_id}").json()
+    folder = site.store.data_dir.resolve()
+    assert told["can"] == ["repeat"]
+    assert told["repeat"] == f"prefloop runs repeat {run_id} --data-dir {folder}"
     again = api.post(f"/runs/{run_id}/repeat").json()["run_id"]
     config = api.get(f"/runs/{again}").json()["config"]
     assert config["repeat_of"] == run_id and config["settings"] == {"epochs": 1}

@@ -119,6 +119,7 @@ async function act(event) {
   if (!button || button.matches("input")) return;
   const { do: what, run: id } = button.dataset;
   if (what === "copy") return copy(button);
+  if (what === "older") return feed.older();
   if (what === "cancel" && !(await sure(id))) return;
   button.disabled = true;
   try {
@@ -158,8 +159,9 @@ async function sure(id) {
 function compare(event) {
   const box = event.target.closest("input[data-do=compare]");
   if (!box) return;
-  if (box.checked) compared.add(box.dataset.run);
-  else compared.delete(box.dataset.run);
+  if (!box.checked) compared.delete(box.dataset.run);
+  else if (chosen().length < MOST) compared.add(box.dataset.run);
+  else tell(t("train.compare_most", { n: MOST }));
   history.replaceState(null, "", main.querySelector(".at-list") ? "#" : address());
   feed.watch(chosen(), focus());
   show();

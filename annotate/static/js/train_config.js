@@ -51,10 +51,15 @@ function about(one, several) {
   return h("div", { class: "about" }, several && h("h3", {}, one.run_id),
     config.plan && h("section", {}, h("h3", {}, t("train.rows_of")), rows(config.plan)),
     config.rule && h("section", {}, h("h3", {}, t("train.rule")), rule(config.rule)),
-    config.command && h("section", {}, h("h3", {}, t("train.command")), command(commandText(config.command))),
-    h("section", {}, h("h3", {}, t("train.environment")), h("dl", { class: "pairs" },
+    config.command && h("section", {}, h("h3", {}, t("train.command.anew")), command(config.command)),
+    one.repeat && h("section", {}, h("h3", {}, t("train.command.repeat")), command(one.repeat)),
+    h("section", {}, h("h3", {}, t("train.environment")), differing(config), h("dl", { class: "pairs" },
       [...FACTS.filter((key) => config[key] !== undefined && config[key] !== null).map((key) => [key, config[key]]), ...Object.entries(config.versions ?? {}), ["data", data.sha256?.slice(0, 16)]]
         .filter(([, value]) => value).map(([key, value]) => h("div", {}, h("dt", { class: "mono" }, key), h("dd", { class: "mono" }, plain(value)))))));
 }
 
-const commandText = (given) => (Array.isArray(given) ? given.join(" ") : given);
+/** A repeated run is the same only with the same libraries. */
+function differing({ repeat_of: run, versions_differ: found }) {
+  const changes = Object.entries(found ?? {}).map(([name, [then, now]]) => `${name} ${plain(then)} → ${plain(now)}`);
+  return changes.length > 0 && h("p", { class: "notice" }, t("train.config.versions_differ", { run, changes: changes.join(", ") }));
+}

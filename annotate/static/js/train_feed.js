@@ -6,11 +6,13 @@ import { LIVE } from "./train_words.js";
 const BUSY_MS = 1500;
 const IDLE_MS = 20_000; // a round may start by itself
 const STATS_MS = 10_000;
+const PAGE = 60; // runs
 
 export class Feed {
   runs = []; // newest first
   queue = []; // ids, the one at work first
   stats = null;
+  more = false; // whether there are older runs
   trouble = ""; // why there is no news, for the reader
   #lines = new Map(); // run id -> {lines, next, seen}
   #details = new Map(); // run id -> {seen, detail}
@@ -20,6 +22,7 @@ export class Feed {
   #timer = 0;
   #looking = null;
   #again = false;
+  #limit = PAGE;
 
   /** `onNews` runs after every look at the server. */
   constructor(onNews) {
@@ -38,6 +41,12 @@ export class Feed {
 
   get busy() {
     return this.runs.some((run) => LIVE.includes(run.status));
+  }
+
+  /** Lists older runs, too. */
+  older() {
+    this.#limit = Math.min(1000, 2 * this.#limit);
+    return this.look();
   }
 
   /** Whose lines and whose details are on the screen. */
@@ -61,7 +70,7 @@ export class Feed {
 
   async #lookAround() {
     try {
-      Object.assign(this, await call("GET", "/runs"));
+      Object.assign(this, await call("GET", `/runs?limit=${this.#limit}`));
       const stats = performance.now() - this.#statsAt > STATS_MS || !this.stats;
       const running = this.runs.filter((run) => run.status === "running" && run.kind !== "round").map((run) => run.run_id);
       const wanted = new Set([...this.#watched.flatMap(this.leaves), ...running]);

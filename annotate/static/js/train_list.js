@@ -18,6 +18,7 @@ export function list(feed, view) {
     h("div", { class: "part", dataset: { key: "over" } },
       h("h2", {}, t("train.runs.over")),
       over.length ? h("ol", { class: "runs" }, over.map((run) => family(feed, view, run))) : h("p", { class: "sub empty" }, t("train.runs.none"))),
+    feed.more && h("button", { type: "button", class: "btn small older", dataset: { key: "older", do: "older" } }, t("train.runs.older")),
     h("p", { class: "sub foot", dataset: { key: "foot" } }, over.length > 0 && t("train.runs.compare_hint")),
   ];
 }
