@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from train.process import ChildProcess
+from train.process import ChildProcess, tail
 
 ROOT = Path(__file__).parent.parent
 SOON_S = 10.0
@@ -168,3 +168,9 @@ def test_a_log_of_many_lines_is_read_from_its_end(tmp_path: Path, start: Start) 
     process = start("seq 100000")
     assert process.wait(SOON_S) == 0
     assert process.tail(2) == "99999\n100000"
+
+
+def test_a_log_is_told_as_a_terminal_shows_it(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    log.write_bytes(b"weights: 0 %\rweights: 100 %\r\n\x1b[1m\x1b[38;5;208mtrackio show\x1b[0m\n")
+    assert tail(log) == "weights: 100 %\ntrackio show"

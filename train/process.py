@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from train import child
 
 MARK = "PREFLOOP_CHILD"  # in the environment of a child and of all that it starts
+COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # of a terminal, and cursor movements
 ROOT = Path(child.__file__).parent.parent
 
 
@@ -108,10 +110,11 @@ def how_it_ended(code: int | None) -> str:
 
 
 def tail(log: Path, lines: int = 20) -> str:
-    """The last lines of a log, at most 64 kB of them."""
+    """The last lines of a log, at most 64 kB of them, as a terminal would show them."""
     if not log.exists():
         return ""
     with open(log, "rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - 65536))
         text = file.read().decode(errors="replace")
-    return "\n".join(text.rstrip().splitlines()[-lines:])
+    written = COLOURS.sub("", text).rstrip().split("\n")[-lines:]
+    return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in written)  # progress bars
