@@ -38,6 +38,12 @@ def test_dpo_of_a_large_model(parameters: int, pairs: int, epochs: int, beta: fl
     assert found.max_length == 4096 and found.gradient_checkpointing
 
 
+@pytest.mark.parametrize("parameters", [STARTER, SEVEN_BILLION])
+def test_kto_estimates_its_kl_from_enough_rows(parameters: int) -> None:
+    found = preset("kto", parameters, 200)
+    assert found.batch >= 4 and found.batch * found.accumulate == 16
+
+
 @pytest.mark.parametrize(
     ("parameters", "pairs", "rate", "epochs"),
     [(STARTER, 60, 1e-3, 6), (STARTER, 5000, 1e-3, 1), (SEVEN_BILLION, 60, 1e-4, 1)],

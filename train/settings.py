@@ -196,6 +196,10 @@ class DpoSettings(CommonSettings):
 class KtoSettings(CommonSettings):
     """KTO: learns from single answers that were good or bad; uses "both bad" too."""
 
+    # The KL is estimated from the rows at once, of which TRL advises at least 4. A row is one
+    # answer here and two in DPO, so these need no more memory, and a step has as many.
+    batch: int = _setting(4, "size", "Rows on the device at once.", unit="rows", least=1)
+    accumulate: int = _setting(4, "size", "Batches in one step.", unit="batches", least=1)
     beta: float = _setting(0.1, "loss", "Strength of the pull towards the reference.", least=1e-6)
     balance: bool = _setting(
         True, "loss", "Weigh good and bad answers so that both sides count the same in sum."
