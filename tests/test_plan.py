@@ -294,6 +294,17 @@ def test_few_held_out_and_many_dropped() -> None:
     assert plan("rm", many(30, "both_bad", **quiet), [], RewardSettings()).warnings == []
 
 
+@pytest.mark.parametrize(
+    ("loss", "beta", "weak"),
+    [("sigmoid_norm", 0.1, True), ("sigmoid_norm", 5, False), ("sigmoid", 0.1, False)],
+)
+def test_a_beta_that_suits_sums_is_weak_for_means(loss: str, beta: float, weak: bool) -> None:
+    quiet = many(12, shown_left=None, source="import")
+    found = plan("dpo", quiet, quiet, DpoSettings(loss=loss, beta=beta)).warnings
+    assert keys(found) == (["weak_beta"] if weak else [])
+    assert not weak or "with a beta of 0.1 picks hardly count" in found[0].message
+
+
 def test_every_message_is_a_sentence_for_a_page() -> None:
     for key, message in MESSAGES.items():
         assert message.endswith(".") and "  " not in message, key

@@ -15,7 +15,7 @@ from store.rows import Invalid
 from train.picks import AnswerRow, Origin, Pick, Reason
 from train.plan_words import MESSAGES, WORDS
 from train.rules import rows_of, why_none
-from train.settings import AnySettings, Part
+from train.settings import AnySettings, DpoSettings, Part
 
 LEAST_PICKS = 8  # that say which answer is better; fewer teach noise
 LEAST_ROWS = 4  # to train on; the scripts ask for as many that fit
@@ -24,6 +24,7 @@ LEAST_SHOWN = 10  # picks on a screen, before anything is said about their sides
 LEAST_PEOPLE = 20  # picks of people, before anything is said about who made them
 LEAST_LENGTHS = 50  # picks of two answers, before anything is said about their lengths
 ONE_SIDED, ONE_ANNOTATOR, LONGER, DROPPED = 0.95, 0.9, 0.8, 0.5  # shares above which is warned
+LEAST_BETA = 1.0  # of sigmoid_norm, which Tulu 3 (arXiv 2411.15124) trains with 5
 # Order of the sentence: what is trained on or dropped, by its key in WORDS.
 PIECES: tuple[tuple[Origin | None, Reason | None], ...] = (
     ("pick", None),
@@ -132,7 +133,7 @@ def plan(
         bad=one.bad,
         warnings=[],
     )
-    return replace(counted, warnings=_warnings(counted, [*to_train, *to_measure]))
+    return replace(counted, warnings=_warnings(counted, [*to_train, *to_measure], settings))
 
 
 def enough(planned: Plan) -> None:
@@ -199,8 +200,8 @@ def _tally(picks: Sequence[Pick], settings: AnySettings) -> _Tally:
     return tally
 
 
-def _warnings(planned: Plan, picks: Sequence[Pick]) -> list[Remark]:
-    found = [_one_sided(picks), _one_annotator(picks), _longer(picks)]
+def _warnings(planned: Plan, picks: Sequence[Pick], settings: AnySettings) -> list[Remark]:
+    found = [_one_sided(picks), _one_annotator(picks), _longer(picks), _weak(settings)]
     if planned.decided_held_out and planned.held_out_picks < FEW_HELD_OUT:
         found.append(_remark("few_held_out", picks=planned.held_out_picks))
     share = sum(planned.dropped.values()) / max(1, planned.picks)
@@ -248,6 +249,13 @@ def _longer(picks: Sequence[Pick]) -> Remark | None:
     if len(differ) < LEAST_LENGTHS or sum(differ) / len(differ) < LONGER:
         return None
     return _remark("longer_picked", percent=round(100 * sum(differ) / len(differ)))
+
+
+def _weak(settings: AnySettings) -> Remark | None:
+    """Of means per token, a beta that suits sums leaves little: the imitated share outweighs it."""
+    if not isinstance(settings, DpoSettings) or settings.loss != "sigmoid_norm":
+        return None
+    return _remark("weak_beta", beta=f"{settings.beta:g}") if settings.beta < LEAST_BETA else None
 
 
 def _remark(key: str, **values: int | str) -> Remark:

@@ -61,4 +61,6 @@ MESSAGES = {
     "longer.",
     "few_held_out": "Held-out picks: {picks}. An accuracy measured on so few says little.",
     "many_dropped": "{percent} % of the picks are dropped under these rules.",
+    "weak_beta": "sigmoid_norm divides by the length of an answer: with a beta of {beta} picks "
+    "hardly count. About 5 is usual.",
 }
