@@ -254,7 +254,7 @@ def whole(base: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     folder = tmp_path_factory.mktemp("reward-runs") / "run-2"
     run = make_run(
         folder, "rm", base, mixed(0, 48), mixed(1000, 24),
-        epochs=4, checkpoints=3, evaluations=1, learning_rate=3e-3,
+        epochs=4, checkpoints=2, evaluations=1, learning_rate=3e-3, batching="similar_length",
     )  # fmt: skip
     run_script(reward.main, run.path)
     return run
@@ -343,7 +343,8 @@ def test_a_run_that_was_killed_ends_like_one_that_was_not(whole: RunFolder) -> N
     assert found["eval_loss"] == pytest.approx(expected["eval_loss"], rel=0.01)
     assert found["temperature"] == pytest.approx(expected["temperature"], rel=0.05)
     trained = [line for line in killed.progress() if "loss" in line]
-    assert [line["step"] for line in trained] == [
-        line["step"] for line in whole.progress() if "loss" in line
-    ]
+    one, other = (
+        {n["step"]: n["loss"] for n in run.progress() if "loss" in n} for run in (whole, killed)
+    )
+    assert other == pytest.approx(one, rel=0.02)
     assert all((line["time"] < when) == (line["step"] <= kept) for line in trained)

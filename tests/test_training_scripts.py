@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 
 import pytest
@@ -52,12 +53,20 @@ def weights(run: RunFolder) -> bytes:
     return (run.adapter / "adapter_model.safetensors").read_bytes()
 
 
-def killed_after(run: RunFolder, step: int) -> None:
+def killed_after(run: RunFolder, step: int) -> float:
+    """The time of it."""
     process = begin(run)
     until(lambda: last_step(run) >= step)
     process.kill()
     process.join()
     assert run.ending() is None, "it was over before it could be killed"
+    return time.time()
+
+
+def resumed(run: RunFolder, killed: float, steps: tuple[int, ...]) -> None:
+    """It went on from a checkpoint of one of these steps, and did not begin anew."""
+    before = [line["step"] for line in run.progress() if "loss" in line and line["time"] < killed]
+    assert before[0] == 1 and before[-1] in steps
 
 
 # --- what a run writes ------------------------------------------------------------------------
@@ -134,13 +143,12 @@ def test_the_same_seed_gives_the_same_numbers(fresh: RunFolder, tmp_path: Path) 
 
 def test_a_killed_run_goes_on_to_the_same_end(fresh: RunFolder, tmp_path: Path) -> None:
     run = again(fresh, tmp_path / "run-2")
-    killed_after(run, 11)
+    killed = killed_after(run, 11)
     torn = run.checkpoints / "checkpoint-17"  # the kill came while it was written
     torn.mkdir()
     (torn / "adapter_model.safetensors").write_bytes(b"half")
-    checkpoint = run.newest_checkpoint()
-    assert checkpoint is not None and checkpoint.name in ("checkpoint-4", "checkpoint-9")
     assert done(run)["eval_loss"] == pytest.approx(fresh.metrics()["eval_loss"], rel=0.01)
+    resumed(run, killed, (4, 9, 14))
     assert losses(run) == pytest.approx(losses(fresh), rel=0.02)
     steps = [line["step"] for line in run.progress() if "loss" in line]
     assert steps == list(range(1, 19))
@@ -167,8 +175,9 @@ def test_a_killed_continued_run_goes_on_to_the_same_end(
     fresh: RunFolder, continued: RunFolder, tmp_path: Path
 ) -> None:
     run = going_on(fresh, tmp_path / "run-3")
-    killed_after(run, 11)
+    killed = killed_after(run, 11)
     assert done(run)["eval_loss"] == pytest.approx(continued.metrics()["eval_loss"], rel=0.01)
+    resumed(run, killed, (4, 9, 14))
     assert losses(run) == pytest.approx(losses(continued), rel=0.02)
 
 
