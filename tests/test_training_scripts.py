@@ -39,8 +39,8 @@ def continued(fresh: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Run
     return run
 
 
-def going_on(fresh: RunFolder, folder: Path) -> RunFolder:
-    run = again(fresh, folder, start="champion")
+def going_on(fresh: RunFolder, folder: Path, **settings: bool) -> RunFolder:
+    run = again(fresh, folder, start="champion", **settings)
     run.freeze(run.config() | {"start_adapter": str(fresh.adapter)})
     return run
 
@@ -174,7 +174,8 @@ def test_a_continued_run_starts_at_log_2(fresh: RunFolder, continued: RunFolder)
 def test_a_killed_continued_run_goes_on_to_the_same_end(
     fresh: RunFolder, continued: RunFolder, tmp_path: Path
 ) -> None:
-    run = going_on(fresh, tmp_path / "run-3")
+    """With gradient checkpointing, as larger models have it: the numbers are the same."""
+    run = going_on(fresh, tmp_path / "run-3", gradient_checkpointing=True)
     killed = killed_after(run, 11)
     assert done(run)["eval_loss"] == pytest.approx(continued.metrics()["eval_loss"], rel=0.01)
     resumed(run, killed, (4, 9, 14))
