@@ -112,6 +112,22 @@ def test_gradients_and_logs_are_those_of_trl(trainer: WeightedDPOTrainer, batch:
     assert logs[0] == pytest.approx(logs[1])
 
 
+@pytest.mark.parametrize("name", ["sigmoid", "sigmoid_norm", "ipo"])
+def test_margins_are_what_the_loss_compares(
+    trainer: WeightedDPOTrainer, batch: Batch, name: str
+) -> None:
+    """So a margin of 10 says the same of each: with sums, a long answer would have it at once."""
+    trainer.pair_loss = PairLoss(name, 0.1)
+    trainer._metrics["train"].clear()
+    loss = ours(trainer, batch, p=ONES, weight=ONES).item()
+    margins = torch.tensor(trainer._metrics["train"]["rewards/margins"])
+    if name == "ipo":
+        expected = ((margins / 0.1 - 5) ** 2).mean()
+    else:
+        expected = torch.nn.functional.softplus(-margins).mean()
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_weights_and_soft_labels_act_row_by_row(
     trainer: WeightedDPOTrainer, batch: Batch, name: str

@@ -1,12 +1,14 @@
 """TRL's DPOTrainer with soft labels and weights: rows are tokenised and carry p and weight.
 
 What TRL does stays: the model, the adapters and their reference, the fused head, the logs. Only the
-loss is ours (train/losses.py), and with it the metrics, which are gathered in one go. What the
-reference says of a row never changes, so it is asked once and not in every pass.
+loss is ours (train/losses.py), and with it the metrics, which are gathered in one go: rewards are
+what the loss compares, so for ipo and sigmoid_norm means per token, unlike TRL's. What the reference
+says of a row never changes, so it is asked once and not in every pass.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,7 +111,8 @@ class WeightedDPOTrainer(OrderedRows, DPOTrainer):
             loss = loss + self.imitation_weight * imitation(chosen_logps, chosen_mask, p, weight)
         if self.aux_loss_enabled:
             loss = loss + self.router_aux_loss_coef * outputs.aux_loss
-        self._count(ratios.detach(), logps.detach(), p, rows, inputs["attention_mask"])
+        rewards = [self.pair_loss.reward(side).detach() for side in (chosen, rejected)]
+        self._count(rewards, logps.detach(), p, rows, inputs["attention_mask"])
         return (loss, outputs) if return_outputs else loss
 
     def _answers(self, logps: Tensor, mask: Tensor) -> Tensor:
@@ -136,11 +139,19 @@ class WeightedDPOTrainer(OrderedRows, DPOTrainer):
         return logps
 
     def _count(
-        self, ratios: Tensor, logps: Tensor, p: Tensor, rows: list[int], attention_mask: Tensor
+        self,
+        rewards: Sequence[Tensor],
+        logps: Tensor,
+        p: Tensor,
+        rows: list[int],
+        attention_mask: Tensor,
     ) -> None:
-        """What log() shows: the mean of what is listed here, so each row is listed."""
+        """What log() shows: the mean of what is listed here, so each row is listed.
+
+        `rewards`: of the chosen and of the rejected answers, [rows] each.
+        """
         mode = "train" if self.model.training else "eval"
-        chosen, rejected = (self.beta * ratios).chunk(2)
+        chosen, rejected = rewards
         right = (chosen > rejected).float()
         decided = right.masked_fill(p <= 0.5, torch.nan)  # a tie has no better side
         shown = torch.stack([chosen, rejected, chosen - rejected, decided, *logps.chunk(2)])

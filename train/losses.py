@@ -45,6 +45,10 @@ class PairLoss:
         one_way, other_way = self.hard(chosen, rejected), self.hard(rejected, chosen)
         return p * one_way + (1 - p) * other_way
 
+    def reward(self, side: Side) -> Tensor:
+        """What the loss compares, [rows]: beta times the log-ratio, or its mean per token."""
+        return self.beta * (side.mean if self.name in BY_TOKEN else side.score)
+
     def hard(self, better: Side, worse: Side) -> Tensor:
         return LOSSES[self.name](self, better, worse)
 
@@ -89,6 +93,7 @@ LOSSES: dict[str, Callable[[PairLoss, Side, Side], Tensor]] = {
     "apo_zero": _apo_zero,
     "sigmoid_norm": _sigmoid_norm,
 }
+BY_TOKEN = ("ipo", "sigmoid_norm")  # these compare means
 
 
 def imitation(logps: Tensor, mask: Tensor, p: Tensor, weight: Tensor) -> Tensor:
