@@ -274,7 +274,7 @@ def test_only_a_vllm_on_a_gpu_is_started_so_that_it_can_sleep(tmp_path: Path) ->
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize(
-    ("listed", "expected"), [("mine", "mine,bitsandbytes"), ("", ",bitsandbytes")]
+    ("listed", "expected"), [("mine", "mine,bitsandbytes,prefloop"), ("", ",bitsandbytes,prefloop")]
 )
 def test_a_list_of_plugins_keeps_the_one_that_serves_four_bits(
     device: Any, listed: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -119,6 +119,6 @@ def vllm_command(
 
 
 def _plugins() -> dict[str, str]:
-    """vLLM loads only the plugins of this list once it is set, be it empty; nf4 needs its own."""
+    """vLLM loads only the plugins of this list once it is set, be it empty; nf4 needs these."""
     listed = os.environ.get("VLLM_PLUGINS")
-    return {} if listed is None else {"VLLM_PLUGINS": f"{listed},bitsandbytes"}
+    return {} if listed is None else {"VLLM_PLUGINS": f"{listed},bitsandbytes,prefloop"}
