@@ -2,8 +2,8 @@
 
 What TRL does stays: the model, the adapters and their reference, the fused head, the logs. Only the
 loss is ours (train/losses.py), and with it the metrics, which are gathered in one go: rewards are
-what the loss compares, so for ipo and sigmoid_norm means per token, unlike TRL's. What the reference
-says of a row never changes, so it is asked once and not in every pass.
+what the loss compares, so for ipo and sigmoid_norm means per token, unlike TRL's. What the
+reference says of a row never changes, so it is asked once and not in every pass.
 """
 
 from __future__ import annotations
