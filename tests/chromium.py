@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 FLAGS = [
     *("--no-sandbox", "--headless=new", "--disable-gpu", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--no-first-run"),
 ]
+PATIENCE_MS = 30_000  # until what is expected is there: other tests run at the same time
 LOOK_MS = 300  # longer than the page ignores picks after a new pair
 WCAG_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
@@ -26,6 +27,7 @@ def launched() -> Iterator[Browser]:
     if path is None:
         pytest.fail("Chromium is missing: run `make chromium`.", pytrace=False)
     with sync_playwright() as playwright:
+        expect.set_options(timeout=PATIENCE_MS)
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
         browser.close()
