@@ -8,17 +8,20 @@ out ties. The new policy and the base answer 200 prompts that were never annotat
 and the taste itself compares each new answer with three of the base; a tie counts half for each, so
 50 % means that nothing was learned.
 With --rounds, so many rounds of 100 picks follow each other, each on pairs of the policy that the
-one before made champion. What is measured is kept at once; a second start goes on where the first
-one ended, and two starts with other seeds may run side by side.
+one before made champion. What is measured is kept at once, in benchmarks/learned.jsonl: a second
+start goes on where the first one ended, measures anew what other settings would change, and two
+starts with other seeds may run side by side.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 from statistics import fmean
@@ -38,11 +41,16 @@ from benchmarks.taste_lab import (
 )
 from train.policy.registry import BASE_POLICY
 from train.policy.server import PolicyServer
+from train.presets import TINY, preset
+from train.settings import Part
+from train.starter.cache import recipe_hash
 
 EACH_ROUND = 100  # picks
 EACH_TEST = 3  # answers of a round's policy to each prompt: a change of 3 points is to be seen
 LARGEST_FALL = 0.03  # of the win rate from one round to the next
 GOALS = {(100, 0.0): 0.80, (300, 0.0): 0.92, (1000, 0.0): 0.95, (300, 0.2): 0.85}
+PARTS: tuple[Part, ...] = ("rm", "dpo")
+CELLS = Path(__file__).with_name("learned.jsonl")  # part of the repository: they take hours
 HEAD = "taste     picks  flipped  seed   win rate (95 %)    won/tied/lost  words (base)  cut  train"
 Cell = dict[str, Any]
 
@@ -71,19 +79,26 @@ class Known:
     """Cells that were measured with these settings, in a file of one line for each."""
 
     def __init__(self, settings: dict[str, str]) -> None:
-        self.settings, self.file = settings, RESULTS / "learns.jsonl"
-        RESULTS.mkdir(exist_ok=True)
+        self.recipe = recipe(settings)
 
     def add(self, cell: Cell) -> None:
-        with open(self.file, "a", encoding="utf-8") as file:
-            file.write(json.dumps(cell | {"set": self.settings}) + "\n")
+        with open(CELLS, "a", encoding="utf-8") as file:
+            file.write(json.dumps(cell | {"recipe": self.recipe}) + "\n")
 
     def cells(self) -> list[Cell]:
-        lines = self.file.read_text(encoding="utf-8").splitlines() if self.file.exists() else []
-        return [cell for cell in map(json.loads, lines) if cell["set"] == self.settings]
+        lines = CELLS.read_text(encoding="utf-8").splitlines() if CELLS.exists() else []
+        return [cell for cell in map(json.loads, lines) if cell["recipe"] == self.recipe]
 
     def has(self, **wanted: Any) -> bool:
         return any(wanted.items() <= cell.items() for cell in self.cells())
+
+
+def recipe(changes: dict[str, str]) -> str:
+    """Twelve hex digits of what a cell depends on beside itself: the base and the settings."""
+    sizes = {n for n, _ in GOALS} | {EACH_ROUND * (1 + n) for n in range(5)}
+    presets = [asdict(preset(part, TINY - 1, n)) for part in PARTS for n in sorted(sizes)]
+    told = json.dumps([recipe_hash(), presets, changes], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
 def measured(
