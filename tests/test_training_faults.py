@@ -134,6 +134,17 @@ def test_when_too_few_rows_fit_it_says_so(base: Path, tmp_path: Path, part: Any)
     assert "Traceback" in run.log.read_text()
 
 
+def test_kto_of_bad_answers_alone(base: Path, tmp_path: Path) -> None:
+    """Every picked answer is too long: what is left would only be unlearned."""
+    long, short = ({"text": "sun " * n, "cut": False} for n in (300, 2))
+    rows = [pick(n, better=0, verdict="left", answers=[long, short]) for n in range(8)]
+    run = make_run(tmp_path / "run-1", "kto", base, train=rows)
+    assert failed(run) == (
+        "All 8 answers that fit are bad ones, and kto needs both. Raise max_length, or annotate "
+        "some more."
+    )
+
+
 def test_a_base_without_a_chat_template(base: Path, tmp_path: Path) -> None:
     plain = copied(base, tmp_path / "plain")
     (plain / "chat_template.jinja").unlink()

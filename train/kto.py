@@ -57,6 +57,11 @@ def main(run: RunFolder) -> dict[str, Any]:
     settings: KtoSettings = job.settings
     rows = read_rows(job, encode)
     good = sum(rows.train["label"])
+    if good in (0, len(rows.train)):
+        raise Invalid(
+            f"All {len(rows.train)} answers that fit are {'good' if good else 'bad'} ones, and kto "
+            "needs both. Raise max_length, or annotate some more."
+        )
     weights = balance(good, len(rows.train) - good, settings.balance)
     args = configured(KTOConfig, job, rows, beta=settings.beta, **weights)
     if args.per_device_train_batch_size < 2:
