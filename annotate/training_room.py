@@ -103,9 +103,9 @@ class TrainingRoom:
     # --- looks ------------------------------------------------------------------------------------
 
     def listed(self, limit: int) -> dict[str, Any]:
-        found = runs.newest(self.store, limit + 1)
+        found, names = runs.newest(self.store, limit + 1), self._names()
         return {
-            "runs": [self._brief(run) for run in found[:limit]],
+            "runs": [self._brief(run, names) for run in found[:limit]],
             "queue": [run.run_id for run in self.loop.waiting()],
             "more": len(found) > limit,
         }
@@ -117,7 +117,8 @@ class TrainingRoom:
         lines, parts = self._lines(run), runs.children(self.store, run_id)
         folders = [self.trainer.folder(part.run_id) for part in self._parts(run)]
         samples = [line for folder in folders for line in folder.samples()]
-        brief = self._brief(run)
+        names = self._names()
+        brief = self._brief(run, names)
         return brief | {
             "asked": run.config.get("settings", {}),
             "config": run.config | self._config(run),
@@ -126,7 +127,7 @@ class TrainingRoom:
             "time_left_s": time_left_s(lines) if run.status == "running" else None,
             "warnings": [asdict(one) for one in run_warnings(lines, samples)],
             "repeat": self._repeat_command(brief),
-            "parts": [self._brief(part) | {"config": self._config(part)} for part in parts],
+            "parts": [self._brief(part, names) | {"config": self._config(part)} for part in parts],
         }
 
     def progress(self, run_id: str, after: int = 0) -> dict[str, Any]:
@@ -157,8 +158,8 @@ class TrainingRoom:
         ]
         return {"part": part, "help": KINDS[part].__doc__ or "", "fields": fields}
 
-    def _brief(self, run: Run) -> dict[str, Any]:
-        return run_json(run) | {"can": self._can(run), "metrics": self._named(run.metrics)}
+    def _brief(self, run: Run, names: dict[str, str]) -> dict[str, Any]:
+        return run_json(run) | {"can": self._can(run), "metrics": named(run.metrics, names)}
 
     def _can(self, run: Run) -> list[str]:
         if run.parent_run_id is not None:
@@ -171,17 +172,9 @@ class TrainingRoom:
         }
         return [action for action, can in open_now.items() if can]
 
-    def _named(self, metrics: dict[str, Any]) -> dict[str, Any]:
-        """People by their names instead of ids, in a reward model's metrics and in a round's."""
-        told = dict(metrics)
-        if by_person := told.get("accuracy_by_annotator"):
-            names = {user.user_id: user.name for user in users.everyone(self.store)}
-            told["accuracy_by_annotator"] = {
-                names.get(user_id, user_id): value for user_id, value in by_person.items()
-            }
-        if isinstance(told.get("reward_model"), dict):
-            told["reward_model"] = self._named(told["reward_model"])
-        return told
+    def _names(self) -> dict[str, str]:
+        """Of everybody, by user id."""
+        return {user.user_id: user.name for user in users.everyone(self.store)}
 
     def _config(self, run: Run) -> dict[str, Any]:
         """As frozen; empty before. Of a round the parts have their own."""
@@ -218,6 +211,18 @@ class TrainingRoom:
             for part in self._parts(run)
             for line in self.trainer.folder(part.run_id).progress()
         ]
+
+
+def named(metrics: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """People by their names instead of ids, in a reward model's metrics and in a round's."""
+    told = dict(metrics)
+    if by_person := told.get("accuracy_by_annotator"):
+        told["accuracy_by_annotator"] = {
+            names.get(user_id, user_id): value for user_id, value in by_person.items()
+        }
+    if isinstance(told.get("reward_model"), dict):
+        told["reward_model"] = named(told["reward_model"], names)
+    return told
 
 
 def _steps(part: PartPlan) -> int:

@@ -152,7 +152,7 @@ class TrainLoop:
         if run.parent_run_id is not None:
             return False
         if run.status == "cancelled":
-            parts = [run, *runs.children(self.store, run.run_id)]
+            parts = runs.children(self.store, run.run_id) if run.kind == "round" else [run]
             folders = [self.trainer.folder(one.run_id) for one in parts]
             return any(folder.newest_checkpoint() for folder in folders)
         return run.status == "paused" or (
