@@ -3,8 +3,9 @@
 JSON shapes; all of them are documented in docs/api.md.
 
 form      {kind, parts: [{part, help, fields: [{name, type, group, default, help, unit, choices,
-          least, most}]}]}; `most` is null without a bound. In a round a setting is called
-          PART.NAME in `set`, else NAME.
+          least, most}]}], fitted_to: {base, parameters, picks}}; `most` is null without a bound.
+          In a round a setting is called PART.NAME in `set`, else NAME. `fitted_to`: what the
+          defaults are the preset for.
 preview   {kind, command, problem, warnings, parts: [{part, settings, preset, changed, plan, rule,
           steps, problem, warnings}]}; `problem` is the sentence why it cannot start, or null;
           `plan` holds its `sentence`; `changed` are the names that differ from the preset.
@@ -52,7 +53,16 @@ class TrainingRoom:
         """Raises Invalid for an unknown kind."""
         if kind not in RUN_KINDS:
             raise Invalid(f"Unknown kind of run {kind!r}: choose {', '.join(RUN_KINDS)}.")
-        return {"kind": kind, "parts": [self._form(part) for part in parts_of(kind)]}
+        planner = self.trainer.planner
+        return {
+            "kind": kind,
+            "parts": [self._form(part) for part in parts_of(kind)],
+            "fitted_to": {
+                "base": planner.base.name,
+                "parameters": planner.base.parameters,
+                "picks": len(planner.picks_now()[0]),
+            },
+        }
 
     def preview(self, kind: RunKind, changes: dict[str, Any]) -> dict[str, Any]:
         """Raises Invalid for a setting that cannot be; too few picks are a `problem`."""

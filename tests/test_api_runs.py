@@ -66,6 +66,7 @@ def begun(site: Site, trainer: Trainer, run_id: str) -> Run:
 def test_the_form_of_a_kind(api: httpx.Client, kind: str) -> None:
     form = api.get(f"/runs/settings/{kind}").json()
     assert form["kind"] == kind
+    assert form["fitted_to"] == {"base": "base", "parameters": 2_000_000, "picks": 19}
     assert [part["part"] for part in form["parts"]] == (
         ["rm", "dpo"] if kind == "round" else [kind]
     )

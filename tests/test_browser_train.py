@@ -133,11 +133,57 @@ def test_start_pause_resume_and_cancel(site: Site, opened: Opener) -> None:
     assert quiet(watched)
 
 
+def test_a_run_is_changed_and_started_anew(
+    site: Site, opened: Opener, made: dict[str, str]
+) -> None:
+    page = at(site, opened, made["failed"]).page
+    page.get_by_role("button", name="Change and start").click()
+    expect(page.locator("#set-learning_rate")).to_have_value("0.02")
+    expect(page.locator(".setting.changed")).to_have_count(1)
+    expect(page.locator(".preview .command code")).to_contain_text("--set learning_rate=0.02")
+    assert page.url.endswith("#new/kto")
+
+
+def test_a_full_queue_is_told_and_two_clicks_are_one_run(site: Site, opened: Opener) -> None:
+    page = at(site, opened, "new/rm").page
+    button, open_now = page.locator("#start-run"), len(runs.open_now(site.store))
+    expect(button).to_be_enabled()
+    waiting = [runs.add(site.store, "sft", {"settings": {}}, None) for _ in range(20)]
+    button.click()
+    expect(page.locator(".preview [role=alert]")).to_contain_text("20 runs are waiting already.")
+    for run_id in waiting:
+        runs.mark(site.store, run_id, "cancelled")
+    button.dblclick()
+    expect(page.locator("#status")).to_contain_text("is in the queue.")
+    assert len(runs.open_now(site.store)) == open_now + 1
+    runs.mark(site.store, runs.newest(site.store, 1)[0].run_id, "cancelled")
+
+
+NEXT = """async () => {
+  const { nextRound } = await import('/static/js/train_round.js');
+  const trigger = (name, key, values) => ({ name, on: true, key, values, cooldown: 0 });
+  const triggers = [trigger('picks', 'picks', { n: 37 }), trigger('interval', 'minutes', { n: 1 }),
+    trigger('drift', 'accuracy', { percent: 70, n: 50, bound: 60 })];
+  const said = (next_by) => nextRound({ triggers, next_by })[0].textContent;
+  return [said(['picks']), said(['picks', 'interval']), said([])];
+}"""
+
+
+def test_the_line_of_the_next_round(site: Site, opened: Opener) -> None:
+    assert at(site, opened).page.evaluate(NEXT) == [
+        "Next round: 37 more picks",
+        "Next round: 37 more picks, or in 1 minute",
+        "Next round: on demand",
+    ]
+
+
 NUMBERS = """async () => {
-  const { figure, nearest, range, smooth, thin, ticks } = await import('/static/js/curves.js');
+  const { figure, gentle, nearest, range, smooth, thin, ticks } =
+    await import('/static/js/curves.js');
   const wave = [...Array(5000).keys()].map(x => [x, x === 1234 ? 9 : Math.sin(x / 50)]);
   return {
     smooth: smooth([[1, 4], [2, 0], [3, 2]], 0.5).map(point => point[1]),
+    gentle: [gentle(0.6, 80), gentle(0.6, 16), gentle(0.6, 6), gentle(0, 80)],
     ticks: [ticks(0, 80, 4), ticks(-0.3, 1.1, 4), ticks(5, 5, 4)],
     range: [range([[0, 1], [1, 3]]), range([[0, 0.4]], { floor: 0, ceiling: 1 }), range([])],
     nearest: [nearest([[0, 0], [10, 0], [20, 0]], 13), nearest([], 1)],
@@ -151,6 +197,7 @@ def test_numbers_of_the_charts(site: Site, opened: Opener) -> None:
     # a running mean without a pull to zero: 4, (4/4 + 0/2) / (3/4), (4/8 + 0/4 + 2/2) / (7/8)
     assert at(site, opened).page.evaluate(NUMBERS) == {
         "smooth": [4, pytest.approx(4 / 3), pytest.approx(12 / 7)],
+        "gentle": [0.6, 0.5, 0, 0],
         "ticks": [[0, 20, 40, 60, 80], [0, 0.5, 1], []],
         "range": [[pytest.approx(0.88), pytest.approx(3.12)], [0, 1], [0, 1]],
         "nearest": [1, -1],
@@ -305,3 +352,14 @@ def test_it_is_chinese(site: Site, opened: Opener, made: dict[str, str]) -> None
     page.locator('[id="set-dpo-beta"]').fill("x")
     told = setting(page, "dpo.beta").locator(".problem")
     expect(told).to_have_text("beta 的值应为 float 类型，不能是 'x'。")
+
+
+def test_older_runs_are_listed_when_asked_for(site: Site, opened: Opener) -> None:
+    """The last test of this file: afterwards the list is long."""
+    for _ in range(60):
+        runs.mark(site.store, runs.add(site.store, "sft", {"settings": {}}, None), "cancelled")
+    page = at(site, opened).page
+    expect(page.locator("#list .run")).to_have_count(60)
+    page.get_by_role("button", name="Show older runs").click()
+    expect(page.locator("#list .run")).to_have_count(len(runs.newest(site.store, 1000)))
+    expect(page.get_by_role("button", name="Show older runs")).to_have_count(0)

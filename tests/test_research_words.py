@@ -126,7 +126,7 @@ def test_spans_and_counts() -> None:
         (LoopConfig(), {}, ["in 37 picks", "One starts every 100 picks."]),
         (LoopConfig(every_picks=60), {}, ["due now"]),
         (LoopConfig(every_picks=60, picks_cooldown_minutes=30), {}, ["in 20 minutes", "New picks"]),
-        (LoopConfig(), {"held": "run-000007"}, ["waits: run-000007 is paused"]),
+        (LoopConfig(), {"held": "run-000007"}, ["not while run-000007 is paused"]),
         (LoopConfig(every_picks=0, cron="0 3 * * *"), {}, ["at 2026-03-05 03:00", "Time of day"]),
         (LoopConfig(every_picks=0), {}, ["on demand"]),
     ],

@@ -12,6 +12,9 @@ export function smooth(points, weight) {
   });
 }
 
+/** The weight for so many points: the mean runs over an eighth of them at most, else it hides a short run. */
+export const gentle = (weight, count) => Math.max(0, Math.min(weight, 1 - 8 / count));
+
 /** At most about `most` points with the same outline: of each stretch its lowest and its highest. */
 export function thin(points, most = 600) {
   const size = Math.ceil((2 * points.length) / most);
@@ -69,7 +72,8 @@ export function nearest(points, x) {
 /** A number in three digits: 0.4132 -> 0.413, 12345 -> 12,345, 0.00002 -> 2e-5; `least` of them. */
 export function figure(value, locale, least = 1) {
   const size = Math.abs(value);
-  if (size > 0 && size < 1e-3) return value.toExponential(2).replace(/\.?0+e/, "e").replace("e+", "e");
+  if (size === 0) return "0";
+  if (size < 1e-3) return value.toExponential(2).replace(/\.?0+e/, "e").replace("e+", "e");
   const options = size >= 100 ? { maximumFractionDigits: 0 } : { minimumSignificantDigits: least, maximumSignificantDigits: 3 };
   return new Intl.NumberFormat(locale, options).format(value);
 }

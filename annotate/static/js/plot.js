@@ -1,5 +1,5 @@
 // One chart as SVG: lines and dots of several runs, a crosshair with the values under it.
-import { figure, nearest, range, smooth, thin, ticks } from "./curves.js";
+import { figure, gentle, nearest, range, smooth, thin, ticks } from "./curves.js";
 import { h, replace } from "./dom.js";
 import { language, t } from "./i18n.js";
 import { svg as s } from "./svg.js";
@@ -17,7 +17,7 @@ export class Plot {
   #frame = { x: [0, 1], y: [0, 1], width: 300 };
   #at = null;
 
-  constructor({ title, note, floor, ceiling, reference, unit = "", onPoint }) {
+  constructor({ title, floor, ceiling, reference, unit = "", onPoint }) {
     Object.assign(this, { title, unit, reference, onPoint, bounds: { floor, ceiling } });
     this.now = h("span", { class: "now" });
     this.svg = s("svg", { "aria-hidden": "true" });
@@ -25,7 +25,7 @@ export class Plot {
     this.area = h("div", { class: "area", tabindex: "0", role: "img" });
     this.area.append(this.svg, this.tip);
     this.element = h("figure", { class: "plot" },
-      h("figcaption", {}, h("b", {}, title), note ? h("span", { class: "note" }, note) : "", this.now), this.area);
+      h("figcaption", {}, h("b", {}, title), this.now), this.area);
     this.area.addEventListener("pointermove", (event) => this.#pointed(event));
     this.area.addEventListener("pointerleave", () => onPoint(null));
     this.area.addEventListener("keydown", (event) => this.#keyed(event));
@@ -35,15 +35,19 @@ export class Plot {
   /** `x` is {least, most, word, whole}: the same for all charts of a set. */
   draw(series, { smoothing, x }) {
     this.x = x;
-    this.#drawn = series.map((one) => ({ ...one, shown: one.kind === "dots" ? one.points : smooth(one.points, smoothing) }));
+    this.#drawn = series.map((one) => {
+      const weight = one.kind === "dots" ? 0 : gentle(smoothing, one.points.length);
+      return { ...one, weight, shown: smooth(one.points, weight) };
+    });
     const all = series.flatMap((one) => one.points);
-    if (this.reference !== undefined && all.length) all.push([0, this.reference]);
+    const known = all.length > 0;
+    if (this.reference !== undefined && known) all.push([0, this.reference]);
     const width = this.area.clientWidth || 300;
     this.#frame = { x: [x.least, x.most], y: range(all, this.bounds), width };
     this.svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
     this.cursor = s("g", { class: "cursor" });
-    this.svg.replaceChildren(this.#grid(), ...this.#drawn.flatMap((one) => this.#lines(one, smoothing)), this.cursor);
-    if (!all.length) this.svg.append(s("text", { class: "none", x: width / 2, y: HEIGHT / 2, "text-anchor": "middle" }, t("train.chart.none")));
+    if (known) this.svg.replaceChildren(this.#grid(), ...this.#drawn.flatMap((one) => this.#lines(one)), this.cursor);
+    else this.svg.replaceChildren(...nothing(width)); // ticks without values would be made up
     this.#caption();
     this.point(this.#at);
   }
@@ -99,13 +103,13 @@ export class Plot {
     return made;
   }
 
-  #lines(one, smoothing) {
+  #lines(one) {
     const path = (points) => thin(points).map(([x, y], n) => `${n ? "L" : "M"}${this.#x(x).toFixed(1)} ${this.#y(y).toFixed(1)}`).join("");
     const style = `--c: ${one.tone}`;
     if (one.kind === "dots")
       return [s("path", { class: "held-out", d: path(one.points), style }),
         ...one.points.map(([x, y]) => s("circle", { class: "dot", cx: this.#x(x), cy: this.#y(y), r: 3, style }))];
-    const raw = smoothing ? [s("path", { class: "raw", d: path(one.points), style })] : [];
+    const raw = one.weight ? [s("path", { class: "raw", d: path(one.points), style })] : [];
     return [...raw, s("path", { class: one.kind, d: path(one.shown), style })];
   }
 
@@ -151,3 +155,7 @@ export class Plot {
     return HEIGHT - BOTTOM - ((value - low) / (high - low || 1)) * (HEIGHT - TOP - BOTTOM);
   }
 }
+
+const nothing = (width) => [
+  s("g", { class: "grid" }, [TOP, HEIGHT - BOTTOM].map((y) => s("line", { x1: LEFT, x2: width - RIGHT, y1: y, y2: y }))),
+  s("text", { class: "none", x: (LEFT + width - RIGHT) / 2, y: (TOP + HEIGHT - BOTTOM) / 2 + 4, "text-anchor": "middle" }, t("train.chart.none"))];

@@ -15,11 +15,14 @@ import { KINDS } from "./train_words.js";
 
 const TONES = 8;
 const MOST = 8; // runs in one chart
+const NEWS_MS = 10_000;
 
 let main;
 let feed;
 let runView;
 let form;
+let trouble = ""; // that stands on the screen
+let fading = 0;
 let place = {}; // {focus, tab} or {kind}: what the address says
 const compared = new Set();
 const slots = new Map(); // run id -> its colour, for as long as it is chosen
@@ -98,9 +101,9 @@ function show() {
   const marked = { ...view, chosen: view.chosen.flatMap(feed.leaves) };
   morph($("#list", main), list(feed, marked));
   morph($("#next-round", main), nextRound(feed.stats));
-  if (feed.trouble) tell(feed.trouble);
-  else if ($("#status", main).dataset.trouble) tell("");
-  $("#status", main).dataset.trouble = feed.trouble;
+  if (feed.trouble) say(feed.trouble, true);
+  else if (trouble) say("");
+  trouble = feed.trouble;
   const desk = $("#desk", main);
   main.querySelector(".train").classList.toggle("starting", Boolean(place.kind));
   if (place.kind) {
@@ -112,6 +115,14 @@ function show() {
   } else replace(desk, h("div", { class: "card first" }, h("h2", {}, t("train.first")), h("p", { class: "sub" }, t("train.first.how")), h("a", { class: "btn primary", href: "#new" }, t("train.new"))));
 }
 
+/** What just happened; good news goes again, what went wrong stays until something else happens. */
+function say(words, bad = false) {
+  tell(words);
+  $("#status", main).classList.toggle("bad", bad);
+  clearTimeout(fading);
+  if (!bad) fading = setTimeout(() => tell(""), NEWS_MS);
+}
+
 // --- what people do -------------------------------------------------------------------------------
 
 async function act(event) {
@@ -120,31 +131,40 @@ async function act(event) {
   const { do: what, run: id } = button.dataset;
   if (what === "copy") return copy(button);
   if (what === "older") return feed.older();
+  if (what === "change") return change(feed.run(id));
   if (what === "cancel" && !(await sure(id))) return;
   button.disabled = true;
   try {
     const { run_id: made } = await call("POST", `/runs/${id}/${what}`);
-    tell(t(`train.did.${what}`, { run: id, made }));
+    say(t(`train.did.${what}`, { run: id, made }));
     if (what === "repeat") location.hash = made;
     await feed.look();
   } catch (error) {
-    tell(sentence(error));
+    say(sentence(error), true);
   } finally {
     button.disabled = false;
   }
 }
 
+/** The form with what was set by hand for this run. */
+function change({ kind, config }) {
+  form.take(kind, config.settings ?? {});
+  location.hash = `new/${kind}`;
+}
+
 async function copy(button) {
   const text = button.parentElement.parentElement.querySelector(button.dataset.from)?.textContent ?? "";
   const done = await copyText(text);
-  tell(t(done ? "train.copied" : "train.not_copied"));
+  say(t(done ? "train.copied" : "train.not_copied"), !done);
 }
 
 /** Cancelling throws away what is left to do: asked for once more unless the run only waits. */
 async function sure(id) {
-  if (feed.run(id)?.status === "queued") return true;
+  const status = feed.run(id)?.status;
+  if (status === "queued") return true;
+  const hint = t(status === "paused" ? "train.cancel_hint.paused" : "train.cancel_hint");
   const dialog = h("dialog", { class: "ask", "aria-labelledby": "ask-title" }, h("form", { method: "dialog" },
-    h("h2", { id: "ask-title" }, t("train.cancel_ask", { run: id })), h("p", {}, t("train.cancel_hint")),
+    h("h2", { id: "ask-title" }, t("train.cancel_ask", { run: id })), h("p", {}, hint),
     h("div", { class: "form-end" },
       h("button", { class: "btn", value: "keep", autofocus: true }, t("train.keep")),
       h("button", { class: "btn danger", value: "cancel" }, t("train.do.cancel")))));
@@ -161,14 +181,14 @@ function compare(event) {
   if (!box) return;
   if (!box.checked) compared.delete(box.dataset.run);
   else if (chosen().length < MOST) compared.add(box.dataset.run);
-  else tell(t("train.compare_most", { n: MOST }));
+  else say(t("train.compare_most", { n: MOST }), true);
   history.replaceState(null, "", main.querySelector(".at-list") ? "#" : address());
   feed.watch(chosen(), focus());
   show();
 }
 
 function started(id) {
-  tell(t("train.did.start", { run: id }));
+  say(t("train.did.start", { run: id }));
   location.hash = id;
   feed.look();
 }

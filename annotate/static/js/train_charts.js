@@ -31,32 +31,33 @@ const AXES = {
 
 export class Charts {
   #plots = new Map(CHARTS.map((chart) => [chart.name, null]));
-  #shown = "";
+  #shown = null;
 
   constructor() {
     this.legend = h("ul", { class: "legend" });
     this.grid = h("div", { class: "plots" });
-    this.element = h("div", { class: "charts-tab" }, h("div", { class: "tools" }, this.legend, this.#controls()), this.grid);
+    const strokes = h("p", { class: "strokes" }, ["dots", "dashed"].map((kind) => h("span", {}, h("i", { class: kind }), t(`train.chart.${kind}`))));
+    this.element = h("div", { class: "charts-tab" }, h("div", { class: "tools" }, this.legend, strokes, this.#controls()), this.grid);
     new ResizeObserver(() => this.#draw()).observe(this.grid);
   }
 
-  /** `runs` are {run_id, kind, lines, tone}, none of them a round. */
+  /** `runs` are {run_id, kind, live, lines, tone}, none of them a round. */
   show(runs) {
     this.runs = runs;
     replace(this.legend, runs.map((run) => h("li", {},
       h("i", { style: `--c: ${run.tone}` }), h("span", { class: "mono" }, run.run_id), " ", h("span", { class: "kind" }, kindName(run.kind)))));
-    const wanted = CHARTS.filter((chart) => runs.some((run) => chart.kinds.includes(run.kind) || run.lines.some((line) => chart.lines in line)));
+    const wanted = CHARTS.filter((chart) => runs.some((run) => (run.live && chart.kinds.includes(run.kind)) || run.lines.some((line) => chart.lines in line)));
     const names = wanted.map((chart) => chart.name).join();
     if (names !== this.#shown) {
       this.#shown = names;
-      replace(this.grid, wanted.map((chart) => this.#plot(chart).element));
+      replace(this.grid, wanted.length ? wanted.map((chart) => this.#plot(chart).element) : h("p", { class: "sub empty" }, t("train.chart.never")));
     }
     this.#draw();
   }
 
   #plot(chart) {
     if (!this.#plots.get(chart.name)) {
-      const plot = new Plot({ ...chart, title: t(`train.chart.${chart.name}`), note: note(chart), onPoint: (x) => this.#point(x) });
+      const plot = new Plot({ ...chart, title: t(`train.chart.${chart.name}`), onPoint: (x) => this.#point(x) });
       this.#plots.set(chart.name, plot);
     }
     return this.#plots.get(chart.name);
@@ -94,8 +95,6 @@ export class Charts {
           h("span", {}, t(`train.axis.${axis}`)))))));
   }
 }
-
-const note = (chart) => (chart.dots ? t("train.chart.dots") : chart.dashed ? t("train.chart.dashed") : "");
 
 function series(chart, run, axis) {
   const scale = chart.scale ?? 1;

@@ -25,8 +25,8 @@ export function row(part, field, key, value, change) {
   const back = h("button", { type: "button", class: "back-to", title: t("train.form.back_to", { value: written(field.default) }), "aria-label": t("train.form.back_to_of", { name: key, value: written(field.default) }) }, "↺");
   const words = help(part, field);
   const element = h("div", { class: "setting", dataset: { key } },
-    h("label", { for: id, class: "mono" }, field.name),
-    h("div", { class: "control" }, control, unit(field), back),
+    h("div", { class: "name" }, h("label", { for: id, class: "mono" }, field.name), " ", unit(field)),
+    h("div", { class: "control" }, back, control),
     h("p", { class: "hint", id: `${id}-help` }, words, " ", h("span", { class: "usual" }, t("train.form.default", { value: written(field.default) }))),
     h("p", { class: "problem", id: `${id}-problem`, hidden: true }));
   element.dataset.text = `${key} ${words} ${field.help} ${t(`train.group.${field.group}`)} ${field.choices.join(" ")}`.toLowerCase();

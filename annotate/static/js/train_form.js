@@ -1,13 +1,14 @@
 // Start a run: a form made from the typed settings, and beside it what the run would do.
 import { call, sentence } from "./api.js";
 import { $, h, replace } from "./dom.js";
-import { t } from "./i18n.js";
+import { number, t } from "./i18n.js";
 import { blame, row } from "./train_fields.js";
 import { Preview } from "./train_preview.js";
 import { KINDS, kindName } from "./train_words.js";
 
 const drafts = new Map(); // kind -> {key: value}: what was changed, also while other runs are looked at
 const TYPING_MS = 250;
+const AGAIN_MS = 3000; // after an answer that did not come
 
 export class StartForm {
   #serial = 0;
@@ -27,20 +28,29 @@ export class StartForm {
     this.none = h("p", { class: "sub empty", hidden: true }, t("train.form.nothing"));
     this.search.addEventListener("input", () => this.#sift());
     this.only.addEventListener("change", () => this.#sift());
-    this.form = h("form", { class: "card settings-form", "aria-labelledby": "new-title" },
+    this.fitted = h("p", { class: "sub" });
+    this.head = h("div", { class: "card new-head" },
       h("div", { class: "row" }, h("h2", { id: "new-title", tabindex: "-1" }, t("train.new")), h("a", { class: "end back-to-runs", href: "#" }, t("train.form.close"))),
-      this.kinds, this.what,
+      this.kinds, this.what);
+    this.form = h("form", { class: "card settings-form", "aria-label": t("train.config.settings") },
+      h("div", {}, h("h2", {}, t("train.config.settings")), this.fitted),
       h("div", { class: "tools" }, this.search,
         h("label", { class: "tick", for: "only-changed" }, this.only, h("span", {}, t("train.form.only_changed"), " ", this.count)),
         h("button", { type: "button", class: "btn small", id: "reset-all", onclick: () => this.#reset() }, t("train.form.reset"))),
       this.fields, this.none);
     this.form.addEventListener("submit", (event) => event.preventDefault()); // Enter in a field starts nothing
-    this.element = h("div", { class: "new-run" }, this.form, this.preview.element);
+    this.element = h("div", { class: "new-run" }, this.head, this.preview.element, this.form);
   }
 
   get draft() {
     if (!drafts.has(this.kind)) drafts.set(this.kind, {});
     return drafts.get(this.kind);
+  }
+
+  /** Settings to begin with, in place of what was changed before. */
+  take(kind, settings) {
+    drafts.set(kind, { ...settings });
+    this.kind = null; // to be drawn anew
   }
 
   async show(kind) {
@@ -50,9 +60,11 @@ export class StartForm {
     replace(this.what, t(`train.what.${kind}`));
     const serial = (this.#serial += 1);
     try {
-      const { parts } = await call("GET", `/runs/settings/${kind}`);
+      const { parts, fitted_to: { base, parameters, picks } } = await call("GET", `/runs/settings/${kind}`);
       if (serial !== this.#serial) return;
       this.parts = parts;
+      const size = number(parameters, { notation: "compact", maximumSignificantDigits: 2 });
+      replace(this.fitted, t("train.form.fitted", { base, size, n: picks }));
       this.#draw();
     } catch (error) {
       replace(this.fields, h("p", { class: "notice", role: "alert" }, sentence(error)));
@@ -114,17 +126,19 @@ export class StartForm {
     } catch (error) {
       if (serial !== this.#serial) return;
       this.preview.refuse(blame(this.form, error.message) ? t("train.form.look") : sentence(error));
+      if (error.passing) this.#typing = setTimeout(() => this.#ask(), AGAIN_MS);
     }
   }
 
   async #start() {
     this.preview.wait();
+    this.preview.button.disabled = true; // a second click would start a second run
     try {
       const { run_id: id } = await call("POST", "/runs", { kind: this.kind, set: this.draft });
       this.started(id);
       this.#ask();
     } catch (error) {
-      this.preview.refuse(sentence(error));
+      this.preview.failed(sentence(error));
     }
   }
 }

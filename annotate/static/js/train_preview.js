@@ -22,8 +22,10 @@ export class Preview {
     this.element.ariaBusy = "false";
     this.body.inert = false;
     const several = plan.parts.length > 1;
-    replace(this.body, plan.parts.map((part) => h("section", {}, several && h("h3", {}, kindName(part.part)), rows(part.plan, part.steps), warnings(part.warnings), problem(part),
-      h("details", { open: !several }, h("summary", {}, t("train.rule")), rule(part.rule)))),
+    const opened = [...this.body.querySelectorAll("details")].map((each) => each.open); // by the reader
+    const usual = !several && matchMedia("(min-width: 1181px)").matches; // else it pushes the start away
+    replace(this.body, plan.parts.map((part, n) => h("section", {}, several && h("h3", {}, kindName(part.part)), rows(part.plan, part.steps), warnings(part.warnings), problem(part),
+      h("details", { open: opened.length === plan.parts.length ? opened[n] : usual }, h("summary", {}, t("train.rule")), rule(part.rule)))),
     h("section", {}, h("h3", {}, t("train.command")), command(plan.command)));
     const known = plan.parts.some((part) => part.problem);
     this.#say(plan.problem && !known ? why(plan.problem) : "");
@@ -36,6 +38,13 @@ export class Preview {
     this.body.inert = true;
     this.#say(words);
     this.button.disabled = true;
+  }
+
+  /** The start did not work; the plan still stands, and the next click may. */
+  failed(words) {
+    this.element.ariaBusy = "false";
+    this.#say(words);
+    this.button.disabled = false;
   }
 
   #say(words) {

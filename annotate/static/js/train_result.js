@@ -89,7 +89,7 @@ function whisker({ accuracy, accuracy_low: low, accuracy_high: high }) {
 }
 
 function counts(m) {
-  const entries = [...Object.entries(m).filter(([key, value]) => !TOLD.has(key) && ["number", "string"].includes(typeof value)), ...Object.entries(m.picks ?? {})];
+  const entries = [...Object.entries(m).filter(([key, value]) => !TOLD.has(key) && ["number", "string"].includes(typeof value)), ...Object.entries(m.picks ?? {}).map(([verdict, n]) => [`picks_${verdict}`, n])];
   if (!entries.length) return null;
   return h("section", {}, h("h3", {}, t("train.counts")), h("dl", { class: "pairs" }, entries.map(([key, value]) => h("div", {}, h("dt", { class: "mono" }, key), h("dd", {}, plain(value))))));
 }

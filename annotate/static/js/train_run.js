@@ -48,7 +48,7 @@ export class RunView {
     if (view.tab === "charts") {
       if (fresh) replace(this.panel, this.charts.element);
       const leaves = [...new Set(view.chosen.flatMap(this.feed.leaves))];
-      this.charts.show(leaves.map((id) => ({ run_id: id, kind: this.feed.run(id)?.kind, lines: this.feed.lines(id), tone: view.tone(id) })));
+      this.charts.show(leaves.map((id) => ({ run_id: id, kind: this.feed.run(id)?.kind, live: LIVE.includes(this.feed.run(id)?.status), lines: this.feed.lines(id), tone: view.tone(id) })));
       return;
     }
     if (fresh) replace(this.panel, h("p", { class: "sub" }, t("train.loading")));
@@ -80,7 +80,8 @@ function head(feed, run) {
       h("span", { class: `chip ${tone}` }, words),
       run.policy_id && h("a", { class: "policy", href: "/research/", title: t("train.policies") }, run.policy_id),
       h("div", { class: "end actions" }, ACTIONS.filter((each) => can.includes(each)).map((each) =>
-        h("button", { type: "button", class: "btn small", dataset: { do: each, run: run.run_id, key: each } }, t(`train.do.${each}`))))),
+        h("button", { type: "button", class: "btn small", dataset: { do: each, run: run.run_id, key: each } }, t(`train.do.${each}`))),
+        h("button", { type: "button", class: "btn small", title: t("train.do.change.what"), dataset: { do: "change", run: run.run_id, key: "change" } }, t("train.do.change")))),
     h("div", { class: "facts" }, facts(feed, run)),
     run.status === "running" && bar(feed, run),
     run.reason && !LIVE.includes(run.status) && h("p", { class: run.status === "failed" ? "notice" : "sub reason" }, reason(run)),

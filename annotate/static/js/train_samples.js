@@ -22,7 +22,7 @@ export async function show(panel, feed, run, view, fresh) {
   if (mine !== asking) return;
   asking = 0;
   if (view.stale()) return;
-  known = { run: run.run_id, status: run.status, samples };
+  known = { run: run.run_id, kind: run.kind, status: run.status, samples };
   if (problem) replace(panel, h("p", { class: "notice", role: "alert" }, problem));
   else draw(panel);
 }
@@ -30,7 +30,7 @@ export async function show(panel, feed, run, view, fresh) {
 function draw(panel) {
   const { samples } = known;
   if (!samples.length) {
-    replace(panel, h("p", { class: "sub empty" }, t("train.samples.none")));
+    replace(panel, h("p", { class: "sub empty" }, t(known.kind === "rm" ? "train.samples.rm" : "train.samples.none")));
     return;
   }
   const columns = [...new Map(samples.map((one) => [column(one), one])).entries()];
