@@ -267,6 +267,19 @@ def test_a_disk_that_fills_up_while_a_policy_is_published(loop: TrainLoop) -> No
     assert (done.status, done.policy_id) == ("done", "policy-000001")
 
 
+def test_a_candidate_from_before_the_app_was_killed_is_taken_up(loop: TrainLoop) -> None:
+    """Killed while it was judged; a kill between the copy and its row leaves a folder alone."""
+    run = begun(loop)
+    finish(loop, run.run_id)
+    (loop.store.data_dir / "policies" / "policy-000001").mkdir()
+    assert loop.rounds._publish(run, run.run_id) == "policy-000002"
+    reconcile(loop.store)
+    loop.resume(run.run_id)
+    loop.start()
+    assert ended(loop.store, run.run_id).policy_id == "policy-000002"
+    assert len(policies.everyone(loop.store)) == 2  # with the base
+
+
 def test_a_disk_that_is_full_before_the_data_is_frozen(loop: TrainLoop) -> None:
     """There is nothing to go on from then: the run is started again."""
     run_id = loop.request("dpo", None)

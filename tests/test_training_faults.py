@@ -105,6 +105,12 @@ def test_a_full_disk_at_a_checkpoint(base: Path, tmp_path: Path) -> None:
     done(run)
 
 
+def test_a_full_disk_while_the_adapter_is_written(base: Path, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run-1", "sft", base, epochs=1)
+    assert failed(run, {resource.RLIMIT_FSIZE: 20 << 10}) == DISK_FULL
+    assert not list(run.path.glob("adapter*"))  # what was written gave its room back
+
+
 def test_a_full_disk_at_the_end(base: Path, tmp_path: Path) -> None:
     run = make_run(tmp_path / "run-1", "sft", base, epochs=1)
     (run.path / "scored.jsonl").symlink_to("/dev/full")

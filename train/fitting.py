@@ -115,8 +115,7 @@ def open_job(run: RunFolder, kind: type[CommonSettings]) -> Job:
     if is_main():
         run.forget_after(step_of(checkpoint) if checkpoint else -1)
         run.remove_unfinished_checkpoints()
-        shutil.rmtree(run.adapter, ignore_errors=True)
-        shutil.rmtree(run.path / "adapter.tmp", ignore_errors=True)
+        run.remove_adapter()
         if checkpoint:
             # TRL's copy of the start: with it in the folder, transformers would load only the copy.
             shutil.rmtree(checkpoint / "ref", ignore_errors=True)

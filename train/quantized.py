@@ -123,6 +123,5 @@ def save_adapter(trainer: Any, run: RunFolder) -> None:
     # All processes bring their parts together.
     state = trainer.accelerator.get_state_dict(trainer.model) if under_fsdp() else None
     if trainer.is_world_process_zero():
-        tmp = run.path / "adapter.tmp"
-        save_weights(trainer.accelerator.unwrap_model(trainer.model), tmp, state)
-        tmp.rename(run.adapter)
+        save_weights(trainer.accelerator.unwrap_model(trainer.model), run.half_adapter, state)
+        run.half_adapter.rename(run.adapter)

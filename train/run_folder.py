@@ -39,6 +39,11 @@ class RunFolder:
         return self.path / "adapter"
 
     @property
+    def half_adapter(self) -> Path:
+        """While it is written; then it becomes the adapter."""
+        return self.path / "adapter.tmp"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
@@ -94,6 +99,10 @@ class RunFolder:
 
     def remove_checkpoints(self) -> None:
         shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+    def remove_adapter(self) -> None:
+        for path in (self.adapter, self.half_adapter):
+            shutil.rmtree(path, ignore_errors=True)
 
     def _checkpoints(self) -> list[Path]:
         found = self.checkpoints.glob("checkpoint-*")

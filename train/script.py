@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -65,7 +64,7 @@ def run_script(main: Callable[[RunFolder], dict[str, Any]], path: Path) -> None:
         with suppress(OSError):  # the log may lie on the full disk
             traceback.print_exc()
         run.remove_unfinished_checkpoints()
-        shutil.rmtree(run.adapter, ignore_errors=True)  # it is whole, but was not measured
+        run.remove_adapter()  # perhaps it is whole, but it was not measured
         if run.ending() is None:
             run.end("FAILED", reason(error))
         sys.exit(1)
