@@ -140,7 +140,7 @@ def learned(
         assert run.policy_id is not None
         found = count(taste, lab.answers(run.policy_id, seed), base.answers)
         cell = {"taste": taste, "picks": picks, "flips": flips, "seed": seed, "ties": ties}
-        gap = run.metrics["precision_gap"]["mean"]  # of what is served to what was trained
+        gap = run.metrics["precision_gap"].get("mean")  # of what is served to what was trained
         return cell | found | {"train_s": train_s, "held_out": run.metrics["accuracy"], "gap": gap}
     finally:
         lab.close()
