@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tests.website import Site  # with all of Gradio, which many tests can do without
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups next
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Of several workers one takes a whole module, and one takes all that share an app; the slow
     ones begin, so that no worker is left alone with them at the end."""
