@@ -17,8 +17,8 @@ endif
 VENV := .venv
 PY := $(VENV)/bin/python
 LOCK := requirements/$(DEVICE).txt
-# Two tests at a time: most of them wait for a browser, a server or a child process half of their time.
-PYTEST := $(PY) -m pytest -n 2 --dist loadgroup
+# Two modules at a time: tests wait for a browser, a server or a child process half of their time.
+PYTEST := $(PY) -m pytest -n 2 --dist loadfile
 PIP_INSTALL := -m pip --disable-pip-version-check --no-input install --no-deps
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 

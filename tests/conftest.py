@@ -23,15 +23,10 @@ if TYPE_CHECKING:
     from tests.website import Site  # with all of Gradio, which many tests can do without
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups next
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of several workers one takes a whole module, and one takes all that share an app; the slow
-    ones begin, so that no worker is left alone with them at the end."""
-    for item in items:
-        shares = "served_app" in getattr(item, "fixturenames", ())
-        group = "served app" if shares else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """Modules with slow tests begin, so that no worker is left alone with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")
