@@ -240,6 +240,7 @@ def test_practice_comes_first_and_is_no_pick(tmp_path: Path, opened: Opener) -> 
         expect(banner).to_contain_text("Practice 1 of 2")
         page.get_by_role("button", name="Leave practice").click()
         expect(page.locator("#practice")).to_have_count(0)
+        on_screen(page)
         press(page, "1")
         expect(page.locator("#waiting")).to_be_visible()
         assert picks(site) == ["left"]

@@ -103,7 +103,7 @@ def test_a_buffer_that_cannot_be_filled_delays_the_run_only_so_long(
         send(page, new_pick(shown(page)))
     began = time.monotonic()
     assert not site.sampler.stock_up(0.5)
-    assert 0.5 <= time.monotonic() - began < 5
+    assert 0.5 <= time.monotonic() - began < 30
     assert not site.sampler._stocking
 
 

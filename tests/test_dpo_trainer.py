@@ -40,6 +40,7 @@ def trainer(job: Job) -> WeightedDPOTrainer:
         pair_loss=PairLoss("sigmoid", 0.1, 0.2),
         imitation_weight=0.0,
         length_alpha=1.0,
+        batch=job.settings.batch,
         train_dataset=rows.train,
         eval_dataset=rows.held_out,
         data_collator=WeightedCollator(pad_token_id=job.pad_token_id),

@@ -234,4 +234,4 @@ def test_cancel_ends_the_trial(trial: Trial) -> None:
 
     with pytest.raises(PrefloopError, match="Stopped on request"):
         judged(trial, cancelled)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30

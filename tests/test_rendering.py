@@ -330,7 +330,8 @@ HOSTILE = {
 def test_hostile_text_takes_bounded_time(name: str) -> None:
     started = time.process_time()
     html = rendered(HOSTILE[name])
-    assert time.process_time() - started < 1.0  # measured: at most 0.15 s
+    # Measured: at most 0.15 s, and 1.1 s with busy neighbours; what is not bounded takes minutes.
+    assert time.process_time() - started < 10
     assert len(html) < 1_000_000
 
 
@@ -346,4 +347,4 @@ def test_an_ordinary_long_answer_is_quick() -> None:
     text = (part * 20 + "- one\n- two\n\n```python\nx = [1, 2]\n```\n\n") * 20
     started = time.process_time()
     rendered(text[:SHOWN_CHARS])
-    assert time.process_time() - started < 0.25  # measured: 0.04 s
+    assert time.process_time() - started < 3  # measured: 0.04 s

@@ -140,6 +140,7 @@ def trainer(job: Job) -> RankingTrainer:
         train_dataset=rows.train,
         eval_dataset=rows.held_out,
         data_collator=RankingCollator(job.pad_token_id),
+        batch=job.settings.batch,
         processing_class=job.tokenizer,
         peft_config=lora(4, "SEQ_CLS"),
     )

@@ -204,7 +204,7 @@ def test_the_app_ends_while_vllm_sleeps(server: PolicyServer) -> None:
     server.stand_down("sleep")
     began = time.monotonic()
     server.stop()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def test_a_server_that_nobody_started_is_left_alone(tmp_path: Path) -> None:
