@@ -1,6 +1,6 @@
 """Two processes learn what one learns, under accelerate and under Ray, and end with their launcher.
 
-All on CPU with gloo. The tiny base is bf16: two processes with nf4 learn the same, but load longer.
+All on CPU with gloo, and with the starter in nf4.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.test_child import alive
-from tests.tiny_runs import again, make_base, make_run, pick
+from tests.tiny_runs import again, make_run, pick
 from train.launch import LaunchConfig, command, environment
 from train.process import ChildProcess, marked
 from train.run_folder import RunFolder
@@ -37,16 +37,13 @@ LAUNCHERS = [
 @pytest.fixture(scope="module")
 def alone(starter_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A finished run of one process."""
-    folder = tmp_path_factory.mktemp("distributed")
-    base = make_base(starter_dir, folder / "base")
     run = make_run(
-        folder / "alone",
+        tmp_path_factory.mktemp("distributed") / "alone",
         "dpo",
-        base,
+        starter_dir,
         train=[pick(n) for n in range(22)],  # half of the last step of a pass is missing
-        config={"precision": "bf16"},
         batching="similar_length",  # as the starter's preset has it
-        sft_weight=0.0,  # of a random base it is most of the loss, and nearly the same for any rows
+        sft_weight=0.0,  # it would be most of the loss, and nearly the same for any rows
         evaluations=1,
         samples=1,
     )
