@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import random
 import re
 import shutil
@@ -349,6 +350,26 @@ def test_of_two_builders_one_wins(tmp_path, there):
     put_in_place(workshop, target)
     winner = "starter" if there == "complete" else "workshop"
     assert {(target / name).read_text() for name in cache.BUILT_FILES} == {winner}
+
+
+@pytest.mark.slow
+def test_the_second_builder_waits_for_the_first(tmp_path):
+    path = cache.starter_path(tmp_path)
+    with open(tmp_path / f"{path.name}.lock", "ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        second = subprocess.Popen(
+            [sys.executable, "-m", "train.starter", str(tmp_path)],
+            cwd=cache.PACKAGE.parent.parent,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert "waiting for another process" in second.stderr.readline()
+        path.mkdir()
+        for name in cache.BUILT_FILES:
+            (path / name).touch()
+    said, problems = second.communicate(timeout=120)
+    assert (second.returncode, said.strip(), problems) == (0, str(path), "")
 
 
 @pytest.mark.slow
