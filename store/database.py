@@ -12,7 +12,7 @@ import logging
 import queue
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -34,6 +34,7 @@ Read = Callable[[str, dict[str, Any]], list[dict[str, Any]]]
 BATCH = 200  # jobs in one transaction
 # Below this nothing is accepted: DuckDB's connection does not survive a full disk.
 LEAST_FREE_BYTES = 64 << 20
+READS_END_S = 5.0  # what reads for longer when the store closes is interrupted
 
 
 class Tx:
@@ -110,7 +111,8 @@ class Store:
         self._seq = _last_seq(root)
         self._memo: dict[str, Any] = {}
         self._jobs: queue.Queue[_Job[Any] | None] = queue.Queue()
-        self._gate = threading.Lock()  # nothing enters the queue after its closing None
+        self._gate = threading.Condition()  # nothing enters the queue after its closing None
+        self._reading: set[duckdb.DuckDBPyConnection] = set()
         self._closed = False
         self._broken: str | None = None
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
@@ -147,7 +149,7 @@ class Store:
 
     def read(self, sql: str, params: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Rows as dicts, from a cursor of its own: any thread may call this."""
-        with self._root.cursor() as cursor:
+        with self._cursor() as cursor:
             return _rows(cursor.execute(sql, params or {}))
 
     def read_one(self, sql: str, params: dict[str, Any] | None = None) -> dict[str, Any] | None:
@@ -167,11 +169,29 @@ class Store:
             self._jobs.put(job)
         return job.answer.result()
 
+    @contextlib.contextmanager
+    def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """One to read with; `close()` waits for it. Raises StoreDown while the store closes."""
+        with self._gate:
+            if self._closed:
+                raise StoreDown("prefloop is stopping.", "stopping")
+            cursor = self._root.cursor()
+            self._reading.add(cursor)
+        try:
+            with cursor:
+                yield cursor
+        except duckdb.InterruptException:
+            raise StoreDown("prefloop is stopping.", "stopping") from None
+        finally:
+            with self._gate:
+                self._reading.remove(cursor)
+                self._gate.notify_all()
+
     def copy_to(self, path: Path) -> None:
         """A consistent copy of the database; picks go on meanwhile. `path` must not exist."""
         alias = "copy_" + uuid7().replace("-", "")  # attached names are shared by all cursors
         quoted = str(path).replace("'", "''")  # ATTACH takes no parameters
-        with self._root.cursor() as cursor:
+        with self._cursor() as cursor:
             cursor.execute(f"attach '{quoted}' as {alias}")
             try:
                 cursor.execute(f"copy from database prefloop to {alias}")
@@ -186,10 +206,19 @@ class Store:
             self._closed = True
             self._jobs.put(None)
         self._thread.join()
+        self._end_reads()
         with self._held:
             if self._broken is None:
                 self._root.execute("checkpoint")
                 _marker(self.data_dir).write_text(_mark(self._root, self._journal.path))
+
+    def _end_reads(self) -> None:
+        """DuckDB refuses to close a connection while a cursor of it is at work."""
+        with self._gate:
+            if not self._gate.wait_for(lambda: not self._reading, READS_END_S):
+                for cursor in self._reading:
+                    cursor.interrupt()
+            self._gate.wait_for(lambda: not self._reading, READS_END_S)
 
     def __enter__(self) -> Store:
         return self

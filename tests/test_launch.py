@@ -102,10 +102,14 @@ def test_training_sees_its_own_devices(device: str, seen: str) -> None:
     assert environment(config)["CUDA_VISIBLE_DEVICES"] == seen
 
 
-def test_what_vllm_has_of_a_common_card_stays_free() -> None:
+def test_what_vllm_has_of_a_common_card_stays_free(monkeypatch: pytest.MonkeyPatch) -> None:
     config = LaunchConfig(gpu_sharing="share")
-    assert environment(config, 0.4)["PYTORCH_CUDA_ALLOC_CONF"] == "per_process_memory_fraction:0.55"
+    bound = "per_process_memory_fraction:0.55"
+    assert environment(config, 0.4)["PYTORCH_CUDA_ALLOC_CONF"] == bound
     assert "PYTORCH_CUDA_ALLOC_CONF" not in environment(LaunchConfig(gpu_sharing="stop"), 0.4)
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    both = environment(config, 0.4)["PYTORCH_CUDA_ALLOC_CONF"]
+    assert both == f"expandable_segments:True,{bound}"
 
 
 # --- the run's folder -----------------------------------------------------------------------------

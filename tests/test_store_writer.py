@@ -225,6 +225,27 @@ def test_a_closed_store_refuses_instead_of_waiting(tmp_path: Path) -> None:
         add_user(store, "ann")
 
 
+@pytest.mark.parametrize(("rows", "patience", "whole"), [(10**7, 60.0, True), (10**13, 0.1, False)])
+def test_the_close_waits_for_reads_and_ends_long_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, patience: float, whole: bool
+) -> None:
+    monkeypatch.setattr("store.database.READS_END_S", patience)
+    store = Store.open(tmp_path)
+    with ThreadPoolExecutor(1) as pool:
+        counted = f"select count(*) as n from range({rows}) where range % 10 = 1"
+        reading = pool.submit(store.read, counted)
+        _wait_for(lambda: store._reading)
+        store.close()
+        if whole:
+            assert reading.result() == [{"n": rows // 10}]
+        else:
+            with pytest.raises(StoreDown, match="stopping"):
+                reading.result()
+    with pytest.raises(StoreDown, match="stopping"):
+        store.read("select 1")
+    assert (tmp_path / "store.closed").exists()
+
+
 def test_writes_during_the_close_are_answered(tmp_path: Path) -> None:
     store = Store.open(tmp_path)
     acknowledged: list[str] = []

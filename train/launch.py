@@ -5,6 +5,7 @@ Only the command and its environment are made here; train/runs.py starts it as a
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -23,6 +24,7 @@ MODULES: dict[Part, str] = {
 }
 Launcher = Literal["local", "accelerate", "ray"]
 Sharing = Literal["separate", "share", "sleep", "stop"]
+ALLOCATOR = "PYTORCH_CUDA_ALLOC_CONF"
 SLACK = 0.05  # of the card: two CUDA contexts, and what fragments
 
 
@@ -90,7 +92,9 @@ def environment(config: LaunchConfig, gpu_memory: float | None = None) -> dict[s
     if gpu_memory is not None and config.gpu_sharing == "share":
         # Without a bound, training takes what vLLM needs to start again after a fault.
         left = max(SLACK, 1 - gpu_memory - SLACK)
-        env["PYTORCH_CUDA_ALLOC_CONF"] = f"per_process_memory_fraction:{left:.2f}"
+        own = os.environ.get(ALLOCATOR)
+        bound = f"per_process_memory_fraction:{left:.2f}"
+        env[ALLOCATOR] = f"{own},{bound}" if own else bound
     return env
 
 
