@@ -83,6 +83,7 @@ class Sampler:
         self._refused: set[str] = set()  # ids of prompts that vLLM cannot answer
         self._misses: Counter[tuple[str, str]] = Counter()  # pool, prompt: tries without a pair
         self._problem: str | None = None  # said in the log, so that it stands there once
+        self._worked = False  # ever
         self._stocking = False
 
     def start(self) -> None:
@@ -151,7 +152,9 @@ class Sampler:
 
     def _pause(self, problem: str | None) -> int:
         if problem and problem != self._problem:
-            log.warning("no pairs can be sampled: %s", problem)
+            # Every start begins with a vLLM that is not up yet.
+            level = logging.WARNING if self._worked else logging.INFO
+            log.log(level, "no pairs can be sampled: %s", problem)
         self._problem = problem
         self._stopping.wait(1.0)
         return 0
@@ -169,7 +172,7 @@ class Sampler:
             self._tried_by, self._refused, self._misses = champion.policy_id, set(), Counter()
         tasks = self._tasks(champion.policy_id, [p for p in known if p.pool_id in missing], missing)
         made = self._sample_all(champion.policy_id, tasks)
-        self._problem = None
+        self._problem, self._worked = None, self._worked or made > 0
         return made
 
     def _missing(self, known: Sequence[Pool]) -> dict[str, int]:

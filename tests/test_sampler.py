@@ -177,6 +177,8 @@ def test_the_log_says_why_nothing_comes_and_annotators_read_fixed_sentences(
     desk, sentences = Desk(store, sampler, server), {}
     user = add_user(store, "ann")
 
+    caplog.set_level("INFO")
+
     def said() -> str:
         screen = desk.screen(user)
         assert screen.item is None and screen.waiting is not None
@@ -196,7 +198,29 @@ def test_the_log_says_why_nothing_comes_and_annotators_read_fixed_sentences(
     assert said() == "no_pool"
     assert len(set(sentences.values())) == 5
     assert "policy-000001" not in str(sentences)
-    assert len([said for said in caplog.messages if "policy-000001: down" in said]) == 1
+    assert len(reasons(caplog)) == 1
+
+
+def test_a_policy_that_is_not_up_yet_is_no_warning(
+    store: Store, policy: Policy, sampler: Sampler, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    policy.bad = {"?": "down"}
+    add_prompt(store, "Why?")
+    sampler.start()
+    wait_for(sampler, lambda: len(reasons(caplog)) == 1)
+    policy.bad = {}
+    wait_for(sampler, lambda: pairs.ready(store) > 0)
+    policy.bad = {"?": "down"}
+    add_prompt(store, "And why?")
+    sampler.active(add_user(store, "ann"))
+    wait_for(sampler, lambda: len(reasons(caplog)) == 2)
+    assert reasons(caplog) == ["INFO", "WARNING"]
+
+
+def reasons(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Levels at which the log told that the policy is down."""
+    return [one.levelname for one in caplog.records if "policy-000001: down" in one.getMessage()]
 
 
 # --- pools ----------------------------------------------------------------------------------------
