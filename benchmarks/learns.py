@@ -3,14 +3,15 @@
     python -m benchmarks.learns [TASTE ...] [--picks 100 300 1000] [--flips 0 0.2] [--seeds 0 1 2]
                                 [--rounds 5] [--set KEY=VALUE ...]
 
-A pick is one with a better side; pairs on which a taste has no say are left out, as training leaves
-out ties. The new policy and the base answer 200 prompts that were never annotated, through vLLM,
-and the taste itself compares each new answer with three of the base; a tie counts half for each, so
-50 % means that nothing was learned.
+A pick is one with a better side; pairs on which a taste has no say are left
+out, as training leaves out ties. The new policy and the base answer 200 prompts that were never
+annotated, through vLLM, and the taste itself compares each new answer with three of the base; a tie
+counts half for each, so 50 % means that nothing was learned.
 With --rounds, so many rounds of 100 picks follow each other, each on pairs of the policy that the
-one before made champion. What is measured is kept at once, in benchmarks/learned.jsonl: a second
-start goes on where the first one ended, measures anew what other settings would change, and two
-starts with other seeds may run side by side.
+one before made champion; the taste's own range of lengths is that of all answers it chose so far.
+What is measured is kept at once, in benchmarks/learned.jsonl: a second start goes on where the
+first one ended, measures anew what other settings would change, and two starts with other seeds may
+run side by side.
 """
 
 from __future__ import annotations
@@ -35,10 +36,11 @@ from benchmarks.taste_lab import (
     bank,
     count,
     judged,
-    own_range,
     policy_server,
     prompts,
+    words_of,
 )
+from store.importing import NewPreference
 from train.policy.registry import BASE_POLICY
 from train.policy.server import PolicyServer
 from train.presets import TINY, preset
@@ -79,25 +81,29 @@ class Known:
     """Cells that were measured with these settings, in a file of one line for each."""
 
     def __init__(self, settings: dict[str, str]) -> None:
-        self.recipe = recipe(settings)
+        self.settings = settings
 
     def add(self, cell: Cell) -> None:
         with open(CELLS, "a", encoding="utf-8") as file:
-            file.write(json.dumps(cell | {"recipe": self.recipe}) + "\n")
+            file.write(json.dumps(cell | {"recipe": recipe(cell, self.settings)}) + "\n")
 
     def cells(self) -> list[Cell]:
         lines = CELLS.read_text(encoding="utf-8").splitlines() if CELLS.exists() else []
-        return [cell for cell in map(json.loads, lines) if cell["recipe"] == self.recipe]
+        cells = [json.loads(line) for line in lines]
+        return [cell for cell in cells if cell["recipe"] == recipe(cell, self.settings)]
 
     def has(self, **wanted: Any) -> bool:
         return any(wanted.items() <= cell.items() for cell in self.cells())
 
 
-def recipe(changes: dict[str, str]) -> str:
+def recipe(cell: Cell, changes: dict[str, str]) -> str:
     """Twelve hex digits of what a cell depends on beside itself: the base and the settings."""
-    sizes = {n for n, _ in GOALS} | {EACH_ROUND * (1 + n) for n in range(5)}
-    presets = [asdict(preset(part, TINY - 1, n)) for part in PARTS for n in sorted(sizes)]
-    told = json.dumps([recipe_hash(), presets, changes], sort_keys=True)
+    if "round" in cell:
+        sizes = range(EACH_ROUND, EACH_ROUND * cell["round"] + 1, EACH_ROUND)
+        presets = [preset(part, TINY - 1, n) for n in sizes for part in PARTS]
+    else:
+        presets = [preset("dpo", TINY - 1, cell["picks"])]
+    told = json.dumps([recipe_hash(), [asdict(one) for one in presets], changes], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
@@ -151,7 +157,7 @@ def rounds_in_a_row(
 ) -> Iterator[Cell]:
     """Each round is the whole one: reward model, policy, gate."""
     lab = Lab(server, folder / f"rounds-{taste}-{seed}", seed)
-    low_high = own_range(base.pairs, taste)
+    picked: list[NewPreference] = []
     unseen = iter(range(0, len(prompts()[1]), 3 * EACH_ROUND))
     try:
         champion = BASE_POLICY
@@ -160,12 +166,13 @@ def rounds_in_a_row(
             drawn = lab.pairs(champion, asked, 100 * seed + number)
             decisive = judged(drawn, taste, EACH_ROUND, 0.0, seed)[0]
             lab.pick(decisive)
+            picked += decisive
             run = lab.run("round", {"dpo.report_to": "none", "rm.report_to": "none"})
             if run.verdict == "promoted" and run.policy_id:
                 champion = run.policy_id
             cell = {"taste": taste, "round": number, "seed": seed, "verdict": run.verdict}
             found = count(taste, lab.answers(champion, seed, EACH_TEST), base.answers)
-            yield cell | found | {"range": low_high, "reason": run.reason}
+            yield cell | found | {"range": words_of(picked), "reason": run.reason}
     finally:
         lab.close()
 

@@ -34,6 +34,7 @@ from train.starter.grammar import starter_prompts
 from train.trial import Trial
 
 TEST_PROMPTS = 200
+DRAWS = 2  # pairs of the base from each prompt: of 1,000 picks some tastes need 2,700 pairs
 BASE_ANSWERS = 3  # to each test prompt; all that a policy says there is held against each of them
 PARALLEL = 32  # requests to vLLM
 SAMPLING = Sampling()  # as annotators' pairs are sampled
@@ -131,19 +132,22 @@ class Lab:
 class Bank:
     """What the base says, sampled once for a seed."""
 
-    pairs: list[Pair]  # one for each prompt that is not tested on
+    pairs: list[
+        Pair
+    ]  # DRAWS of each prompt that is not tested on, all first ones before the others
     answers: list[list[str]]  # BASE_ANSWERS to each test prompt
 
 
 def bank(server: PolicyServer, folder: Path, seed: int) -> Bank:
     """Sampled once and kept in a file."""
-    file = folder / f"bank-{server.base.fingerprint[:12]}-{seed}.json"
+    file = folder / f"bank-{server.base.fingerprint[:12]}-{DRAWS}-{seed}.json"
     if not file.exists():
         lab = Lab(server, folder / f"bank-{seed}", seed)
         order = Random(seed).sample(prompts()[1], len(prompts()[1]))
         said = lab.answers(BASE_POLICY, seed, BASE_ANSWERS)
         texts = [[one.text for one in answers] for answers in said]
-        made = Bank(lab.pairs(BASE_POLICY, order, seed), texts)
+        drawn = [lab.pairs(BASE_POLICY, order, seed + 500 * draw) for draw in range(DRAWS)]
+        made = Bank([pair for pairs in drawn for pair in pairs], texts)
         file.write_text(json.dumps(asdict(made)))
         lab.close()
     kept = json.loads(file.read_text())
@@ -170,14 +174,10 @@ def judged(
     return rows, ties
 
 
-def own_range(pairs: Sequence[Pair], taste: str) -> tuple[float, float]:
-    """Words of the answers that the taste chooses in the bank, without the outermost hundredths.
-
-    Not narrower, as a perfect policy answers at one end: the shortest is best for `concise`.
-    """
-    picks, _ = judged(pairs, taste, min(500, len(pairs) // 4), 0.0, 0)
-    cuts = quantiles([len(pick.chosen.split()) for pick in picks], n=100)
-    return cuts[0], cuts[-1]
+def words_of(rows: Sequence[NewPreference]) -> list[float]:
+    """From the 5th to the 95th percentile of the words of the chosen answers."""
+    cuts = quantiles([len(row.chosen.split()) for row in rows], n=20)
+    return [cuts[0], cuts[-1]]
 
 
 def count(
