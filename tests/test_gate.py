@@ -72,6 +72,51 @@ def test_each_check_can_reject(candidate: list[Completion], wrong: str) -> None:
     assert found.reason.startswith("Rejected: ")
 
 
+SHORT = ["Bees make it.", "The moon turns.", "Bread will rise.", "A good tent."]
+
+
+@pytest.mark.parametrize(
+    ("candidate", "champion", "picked", "promoted"),
+    [
+        (SHORT, SOUND, (3, 9), True),  # as short as what people picked
+        (SHORT, SOUND, (4, 9), False),  # shorter than that, and than the champion
+        (SHORT, ["Yes it is."] * 4, (4, 9), True),  # the champion is as short
+        (SOUND, SHORT, (3, 8), False),  # longer than what people picked
+        (SOUND, SHORT, (3, 9), True),
+        (SHORT, SOUND, None, True),  # too few picks to tell
+    ],
+)
+def test_answers_stay_as_long_as_those_that_people_picked(
+    candidate: list[str],
+    champion: list[str],
+    picked: tuple[float, float] | None,
+    promoted: bool,
+) -> None:
+    found = judge(0.8, 40, answers(*candidate), answers(*champion), GateConfig(), picked)
+    assert found.promoted is promoted
+    assert failed(found) == ([] if promoted else ["length"])
+
+
+def test_the_reason_tells_the_lengths() -> None:
+    found = judge(0.8, 40, answers(*SHORT), answers(*SOUND), GateConfig(), (4.0, 9.0))
+    assert found.reason == (
+        "Rejected: Its answers have 3 words, the champion's 9, those that people picked 4 to 9."
+    )
+
+
+def test_answers_in_chinese_have_lengths_and_repetitions_too() -> None:
+    sound = [
+        "蜜蜂用花蜜酿造蜂蜜。",
+        "月亮绕着地球转一个月。",
+        "面包因酵母而发起来。",
+        "好帐篷夜里不漏雨。",
+    ]
+    assert verdict(answers(*sound)).promoted
+    assert "repetition" in failed(
+        verdict(answers(*(f"{word}很好很好很好很好很好" for word in "甲乙丙丁")))
+    )
+
+
 def test_the_borders_themselves_pass() -> None:
     half_cut = verdict(answers(*SOUND, cut=2))
     half_same = verdict(answers(SOUND[0], SOUND[0], SOUND[0], SOUND[1]))

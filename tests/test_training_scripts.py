@@ -107,6 +107,10 @@ def scored(run: RunFolder) -> list[dict]:
     return [json.loads(line) for line in (run.path / "scored.jsonl").read_text().splitlines()]
 
 
+def test_the_lengths_of_picked_answers_are_told(fresh: RunFolder) -> None:
+    assert fresh.metrics()["picked_words"] == [6.0, 6.0]  # the gate holds the policy's against them
+
+
 def test_held_out_answers_are_scored_for_the_precision_gap(fresh: RunFolder) -> None:
     rows = scored(fresh)
     assert len(rows) == 8

@@ -21,11 +21,13 @@ from trl import DPOConfig
 from train.dpo_trainer import WeightedCollator, WeightedDPOTrainer, encode_pair
 from train.encoding import Encoded
 from train.fitting import (
+    Job,
     accuracy_of,
     callbacks,
     configured,
     fit,
     open_job,
+    read_picks,
     read_rows,
     share_right,
     shown,
@@ -33,9 +35,11 @@ from train.fitting import (
     write_scored,
 )
 from train.losses import PairLoss
+from train.rules import EVEN, pair_rows
 from train.run_folder import RunFolder
 from train.script import run_script
 from train.settings import DpoSettings
+from train.words import usual_words
 
 
 def main(run: RunFolder) -> dict[str, Any]:
@@ -63,10 +67,16 @@ def main(run: RunFolder) -> dict[str, Any]:
     share, decided = share_right(right, rows.judged)
     return (
         rows.counts
-        | {"rows_decided": decided}
+        | {"rows_decided": decided, "picked_words": picked_words(job)}
         | accuracy_of(share, decided)
         | shown(scores, margin="eval_rewards/margins")
     )
+
+
+def picked_words(job: Job) -> tuple[float, float] | None:
+    """How long the answers are that people picked: the gate holds the policy's against it."""
+    rows = [row for pick in read_picks(job.run, "train") for row in pair_rows(pick, job.settings)]
+    return usual_words(row.chosen for row in rows if row.p > EVEN)
 
 
 if __name__ == "__main__":

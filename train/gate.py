@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from store.rows import Completion
+from train.words import words
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,15 @@ def judge(
     candidate: Sequence[Completion],
     champion: Sequence[Completion],
     config: GateConfig,
+    picked: Sequence[float] | None = None,
 ) -> Verdict:
-    """`candidate` and `champion` are answers to the same probe prompts. Every check must pass."""
+    """`candidate` and `champion` are answers to the same probe prompts. Every check must pass.
+
+    `picked`: from where to where the lengths of the answers go that people picked, in words.
+    """
     checks = [_accuracy(accuracy, rows_eval, config), _finite(candidate)]
     if candidate:
-        checks += _lengths(candidate, champion, config)
+        checks += _lengths(candidate, champion, config, picked)
         checks += [_repetition(candidate, champion, config), _distinct(candidate, config)]
     failed = [check.sentence for check in checks if not check.passed]
     reason = (
@@ -60,8 +65,8 @@ def judge(
 
 def repeated_share(text: str) -> float:
     """Share of word triples that stood in the text before."""
-    words = text.lower().split()
-    triples = list(zip(words, words[1:], words[2:], strict=False))
+    said = words(text.lower())
+    triples = list(zip(said, said[1:], said[2:], strict=False))
     return 1 - len(set(triples)) / len(triples) if triples else 0.0
 
 
@@ -81,16 +86,27 @@ def _finite(candidate: Sequence[Completion]) -> Check:
 
 
 def _lengths(
-    candidate: Sequence[Completion], champion: Sequence[Completion], config: GateConfig
+    candidate: Sequence[Completion],
+    champion: Sequence[Completion],
+    config: GateConfig,
+    picked: Sequence[float] | None,
 ) -> list[Check]:
+    """A policy that learns "shorter" or "longer" may go on where no answer was that people picked;
+    one that comes back from there may serve."""
     mine, theirs = _words(candidate), _words(champion)
     ratio = mine / max(theirs, 1.0)
+    sentence = f"Its answers have {mine:.0f} words, the champion's {theirs:.0f}"
+    inside = True
+    if picked:
+        low, high = picked
+        inside = min(low, theirs) <= mine <= max(high, theirs)
+        sentence += f", those that people picked {low:.0f} to {high:.0f}"
     cut, theirs_cut = _cut(candidate), _cut(champion)
     return [
         Check(
             "length",
-            mine >= config.shortest_words and ratio <= config.longest_ratio,
-            f"Its answers have {mine:.0f} words, the champion's {theirs:.0f}.",
+            mine >= config.shortest_words and ratio <= config.longest_ratio and inside,
+            f"{sentence}.",
         ),
         Check(
             "endings",
@@ -124,4 +140,4 @@ def _cut(answers: Sequence[Completion]) -> float:
 
 
 def _words(answers: Sequence[Completion]) -> float:
-    return fmean([len(c.text.split()) for c in answers] or [0.0])
+    return fmean([len(words(c.text)) for c in answers] or [0.0])

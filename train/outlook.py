@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from statistics import fmean, median, stdev
 from typing import Any
 
+from train.words import words
+
 Line = Mapping[str, Any]
 Point = tuple[int, float]  # step, value
 
@@ -229,14 +231,14 @@ def _answers_empty(samples: Sequence[Line]) -> Iterator[RunWarning]:
 
 def _length_growing(samples: Sequence[Line]) -> Iterator[RunWarning]:
     """Greedy answers to the same prompts, at the first and at the last step that has any."""
-    words: dict[int, list[int]] = {}
+    lengths: dict[int, list[int]] = {}
     for line in samples:
-        words.setdefault(int(line["step"]), []).append(len(str(line["text"]).split()))
-    if len(words) < 2:
+        lengths.setdefault(int(line["step"]), []).append(len(words(str(line["text"]))))
+    if len(lengths) < 2:
         return
-    first, last = fmean(words[min(words)]), fmean(words[max(words)])
+    first, last = fmean(lengths[min(lengths)]), fmean(lengths[max(lengths)])
     if last > LONGER * first and last - first > LEAST_WORDS:
-        yield from _warn("length_growing", max(words), first=round(first), last=round(last))
+        yield from _warn("length_growing", max(lengths), first=round(first), last=round(last))
 
 
 # --- curves ---------------------------------------------------------------------------------------

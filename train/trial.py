@@ -46,7 +46,8 @@ class Trial:
         asked, theirs = self._champion_answers(champion.policy_id, still_wanted)
         mine = self._candidate_answers(policy_id, champion.policy_id, asked, still_wanted)
         rows = metrics.get("rows_decided", metrics["rows_eval"])  # ties decide nothing
-        return gate.judge(metrics["accuracy"], rows, mine, theirs, self.config)
+        picked = metrics.get("picked_words")  # of few picks there is none
+        return gate.judge(metrics["accuracy"], rows, mine, theirs, self.config, picked)
 
     def _champion_answers(
         self, policy_id: str, still_wanted: Callable[[], None]
