@@ -7,9 +7,10 @@ counted on prompts that are in no bank.
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
@@ -132,9 +133,7 @@ class Lab:
 class Bank:
     """What the base says, sampled once for a seed."""
 
-    pairs: list[
-        Pair
-    ]  # DRAWS of each prompt that is not tested on, all first ones before the others
+    pairs: list[Pair]  # DRAWS of each prompt that is not tested on; first the first of each
     answers: list[list[str]]  # BASE_ANSWERS to each test prompt
 
 
@@ -142,16 +141,18 @@ def bank(server: PolicyServer, folder: Path, seed: int) -> Bank:
     """Sampled once and kept in a file."""
     file = folder / f"bank-{server.base.fingerprint[:12]}-{DRAWS}-{seed}.json"
     if not file.exists():
-        lab = Lab(server, folder / f"bank-{seed}", seed)
-        order = Random(seed).sample(prompts()[1], len(prompts()[1]))
+        file.write_text(json.dumps(asdict(sampled(server, seed))))
+    kept = json.loads(file.read_text())
+    return Bank([Pair(**row) for row in kept["pairs"]], kept["answers"])
+
+
+def sampled(server: PolicyServer, seed: int) -> Bank:
+    order = Random(seed).sample(prompts()[1], len(prompts()[1]))
+    with tempfile.TemporaryDirectory() as folder, closing(Lab(server, Path(folder), seed)) as lab:
         said = lab.answers(BASE_POLICY, seed, BASE_ANSWERS)
         texts = [[one.text for one in answers] for answers in said]
         drawn = [lab.pairs(BASE_POLICY, order, seed + 500 * draw) for draw in range(DRAWS)]
-        made = Bank([pair for pairs in drawn for pair in pairs], texts)
-        file.write_text(json.dumps(asdict(made)))
-        lab.close()
-    kept = json.loads(file.read_text())
-    return Bank([Pair(**row) for row in kept["pairs"]], kept["answers"])
+    return Bank([pair for pairs in drawn for pair in pairs], texts)
 
 
 def judged(
