@@ -52,6 +52,7 @@ EACH_TEST = 3  # answers of a round's policy to each prompt: a change of 3 point
 LARGEST_FALL = 0.03  # of the win rate from one round to the next
 GOALS = {(100, 0.0): 0.80, (300, 0.0): 0.92, (1000, 0.0): 0.95, (300, 0.2): 0.85}
 PARTS: tuple[Part, ...] = ("rm", "dpo")
+KEYS = ("taste", "picks", "flips", "round", "seed")  # of a cell
 CELLS = Path(__file__).with_name("learned.jsonl")  # part of the repository: they take hours
 HEAD = "taste     picks  flipped  seed   win rate (95 %)    won/tied/lost  words (base)  cut  train"
 Cell = dict[str, Any]
@@ -88,9 +89,11 @@ class Known:
             file.write(json.dumps(cell | {"recipe": recipe(cell, self.settings)}) + "\n")
 
     def cells(self) -> list[Cell]:
+        """Of what was measured twice, as rounds that were broken off are, the last."""
         lines = CELLS.read_text(encoding="utf-8").splitlines() if CELLS.exists() else []
         cells = [json.loads(line) for line in lines]
-        return [cell for cell in cells if cell["recipe"] == recipe(cell, self.settings)]
+        known = [cell for cell in cells if cell["recipe"] == recipe(cell, self.settings)]
+        return list({tuple(cell.get(key) for key in KEYS): cell for cell in known}.values())
 
     def has(self, **wanted: Any) -> bool:
         return any(wanted.items() <= cell.items() for cell in self.cells())

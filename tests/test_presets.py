@@ -24,6 +24,8 @@ def test_dpo_of_a_starter() -> None:
     found = preset("dpo", STARTER, 200)
     assert (found.learning_rate, found.epochs, found.batch) == (1e-3, 4, 8)
     assert found.accumulate == 1 and not found.gradient_checkpointing
+    weights = [preset("dpo", STARTER, rows).sft_weight for rows in (200, 599, 600)]
+    assert weights == [0.2, 0.2, 0.05]
 
 
 @pytest.mark.parametrize(
