@@ -59,7 +59,7 @@ def test_accuracy_must_be_above_one_half(accuracy: float, promoted: bool) -> Non
         (answers(*SOUND[:3], "  "), "whole answers"),
         (answers(*["Yes indeed."] * 2, "No.", "Perhaps so."), "length"),
         (answers(*[f"{text} {i} " * 4 for i, text in enumerate(SOUND)]), "length"),
-        (answers(*SOUND, cut=3), "endings"),
+        (answers(*SOUND, cut=2), "endings"),
         (answers(*[f"{word} and on and on and on and on" for word in "abcd"]), "repetition"),
         (answers(SOUND[0], SOUND[0], SOUND[0], SOUND[0]), "variety"),
     ],
@@ -118,12 +118,12 @@ def test_answers_in_chinese_have_lengths_and_repetitions_too() -> None:
 
 
 def test_the_borders_themselves_pass() -> None:
-    half_cut = verdict(answers(*SOUND, cut=2))
+    quarter_cut = verdict(answers(*SOUND, cut=1))
     half_same = verdict(answers(SOUND[0], SOUND[0], SOUND[0], SOUND[1]))
     three_words = verdict(
         answers("One two three.", "Two three four.", "Red and blue.", "So it is.")
     )
-    assert half_cut.promoted and half_same.promoted and three_words.promoted
+    assert quarter_cut.promoted and half_same.promoted and three_words.promoted
 
 
 def test_length_is_measured_against_the_champion() -> None:

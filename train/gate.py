@@ -16,7 +16,7 @@ class GateConfig:
     least_accuracy: float = 0.5  # share of held-out picks that its implicit reward orders rightly
     longest_ratio: float = 3.0  # mean length against the champion's
     shortest_words: float = 3.0  # mean words of an answer
-    most_cut: float = 0.5  # share of answers that ran into max_tokens
+    most_cut: float = 0.25  # share of answers that ran into max_tokens
     most_repeated: float = 0.35  # share of word triples that stand twice in one answer
     least_distinct: float = 0.5  # distinct answers among the probes
 
