@@ -26,8 +26,9 @@ def data_dir(starter_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return tmp_path_factory.mktemp("faults") / "data"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def app(data_dir: Path) -> Iterator[ServedApp]:
+    """One for all: each fault leaves it at work, but for the last one."""
     served = start_app(data_dir, **QUIET)
     yield served
     if served.process.poll() is None:
@@ -95,15 +96,16 @@ def test_killed_vllm_comes_back_with_its_adapters(app: ServedApp, victim: str) -
         assert admin.get("/stats")["picks"] == before + 3
 
 
-def test_killed_app_during_training_marks_the_run_which_then_goes_on(data_dir: Path) -> None:
-    served = start_app(data_dir, **QUIET)
-    with served.client() as admin:
+def test_killed_app_during_training_marks_the_run_which_then_goes_on(
+    app: ServedApp, data_dir: Path
+) -> None:
+    with app.client() as admin:
         simulate(admin, Plan("warm", picks=12, annotators=2))
         body = {"kind": "rm", "set": {"epochs": 1, "samples": 0}}
         run_id = admin.post("/runs", body)["run_id"]
-        wait_for(lambda: bool(children_of(served, "train.reward")), 60)
-    family = psutil.Process(served.process.pid).children(recursive=True)
-    served.kill()
+        wait_for(lambda: bool(children_of(app, "train.reward")), 60)
+    family = psutil.Process(app.process.pid).children(recursive=True)
+    app.kill()
     _, alive = psutil.wait_procs(family, timeout=30)
     assert not alive
     again = start_app(data_dir, wait_up=False, **QUIET)
