@@ -57,10 +57,11 @@ def verdicts() -> list[Verdict]:
         judge(0.6, 40, GOOD, GOOD, config),
         judge(0.4, 40, BAD, GOOD, config),
         judge(0.4, 40, EMPTY, GOOD, config),
+        judge(0.6, 40, BAD, GOOD, config, (4.0, 9.0)),
     ]
 
 
-@pytest.mark.parametrize("verdict", verdicts(), ids=["promoted", "rejected", "empty"])
+@pytest.mark.parametrize("verdict", verdicts(), ids=["promoted", "rejected", "empty", "too long"])
 def test_the_gates_reasons_are_told_in_chinese(verdict: Verdict) -> None:
     assert verdict.reason.endswith(why(verdict.reason, "en"))
     told = why(verdict.reason, CHINESE)
@@ -77,7 +78,8 @@ def test_every_check_of_the_gate_can_be_told() -> None:
 def test_reasons_and_their_english_agree(name: str) -> None:
     sentence = catalogue("en")[f"research.why.{name}"]
     filled = (
-        sentence.format(a=a, b=b, c=c) for a, b, c in product(("5", "5%", "policy-1"), repeat=3)
+        sentence.format(a=a, b=b, c=c, d="5")
+        for a, b, c in product(("5", "5%", "policy-1"), repeat=3)
     )
     assert any(re.fullmatch(PATTERNS[name], each) for each in filled)
 
