@@ -126,7 +126,9 @@ def measured(
                 yield learned(server, place, base, taste, picks, flips, seed, settings)
         for taste in options.tastes:
             if options.rounds and not known.has(taste=taste, round=options.rounds, seed=seed):
-                yield from rounds_in_a_row(server, folder, base, taste, seed, options.rounds)
+                yield from rounds_in_a_row(
+                    server, folder, base, taste, seed, options.rounds, settings
+                )
 
 
 def learned(
@@ -156,9 +158,16 @@ def learned(
 
 
 def rounds_in_a_row(
-    server: PolicyServer, folder: Path, base: Bank, taste: str, seed: int, rounds: int
+    server: PolicyServer,
+    folder: Path,
+    base: Bank,
+    taste: str,
+    seed: int,
+    rounds: int,
+    settings: dict[str, str],
 ) -> Iterator[Cell]:
     """Each round is the whole one: reward model, policy, gate."""
+    own = {f"dpo.{key}": value for key, value in settings.items()}
     lab = Lab(server, folder / f"rounds-{taste}-{seed}", seed)
     picked: list[NewPreference] = []
     unseen = iter(range(0, len(prompts()[1]), 3 * EACH_ROUND))
@@ -170,7 +179,7 @@ def rounds_in_a_row(
             decisive = judged(drawn, taste, EACH_ROUND, 0.0, seed)[0]
             lab.pick(decisive)
             picked += decisive
-            run = lab.run("round", {"dpo.report_to": "none", "rm.report_to": "none"})
+            run = lab.run("round", own | {"dpo.report_to": "none", "rm.report_to": "none"})
             if run.verdict == "promoted" and run.policy_id:
                 champion = run.policy_id
             cell = {"taste": taste, "round": number, "seed": seed, "verdict": run.verdict}
