@@ -6,11 +6,13 @@ tags. Here its element tree is cleaned and written out again.
 
 from __future__ import annotations
 
+import logging
 import re
 from xml.etree.ElementTree import Element, tostring
 
 from latex2mathml.converter import Converter
 
+log = logging.getLogger(__name__)
 LONGEST = 2000  # characters of one formula; the converter recurses
 # Commands that leave the formula (links, styles, ids) or that can grow it without bound (macros).
 REFUSED = re.compile(
@@ -70,7 +72,8 @@ def mathml(tex: str, *, display: bool) -> str | None:
         whole = _clean(tree) and any(tree.itertext())
         _space_functions(tree)
         return tostring(tree, encoding="unicode") if whole else None
-    except Exception:  # noqa: BLE001 - the converter raises whatever it stumbles over
+    except Exception as error:  # noqa: BLE001 - the converter raises whatever it stumbles over
+        log.debug("a formula is shown as it was written: %r", error)
         return None
 
 

@@ -3,10 +3,10 @@
     python -m benchmarks.learns [TASTE ...] [--picks 100 300 1000] [--flips 0 0.2] [--seeds 0 1 2]
                                 [--rounds 5] [--set KEY=VALUE ...]
 
-A pick is one with a better side; pairs on which a taste has no say are left
-out, as training leaves out ties. The new policy and the base answer 200 prompts that were never
-annotated, through vLLM, and the taste itself compares each new answer with three of the base; a tie
-counts half for each, so 50 % means that nothing was learned.
+A pick is one with a better side; pairs on which a taste has no say are left out, as training leaves
+out ties. The new policy and the base answer 200 prompts that were never annotated, through vLLM,
+and the taste itself compares each new answer with three of the base; a tie counts half for each, so
+50 % means that nothing was learned.
 With --rounds, so many rounds of 100 picks follow each other, each on pairs of the policy that the
 one before made champion; the taste's own range of lengths is that of all answers it chose so far.
 What is measured is kept at once, in benchmarks/learned.jsonl: a second start goes on where the

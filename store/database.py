@@ -34,6 +34,7 @@ Read = Callable[[str, dict[str, Any]], list[dict[str, Any]]]
 BATCH = 200  # jobs in one transaction
 # Below this nothing is accepted: DuckDB's connection does not survive a full disk.
 LEAST_FREE_BYTES = 64 << 20
+STOPPING = "prefloop is stopping; ask again when it is back."
 READS_END_S = 5.0  # what reads for longer when the store closes is interrupted
 
 
@@ -174,14 +175,14 @@ class Store:
         """One to read with; `close()` waits for it. Raises StoreDown while the store closes."""
         with self._gate:
             if self._closed:
-                raise StoreDown("prefloop is stopping.", "stopping")
+                raise StoreDown(STOPPING, "stopping")
             cursor = self._root.cursor()
             self._reading.add(cursor)
         try:
             with cursor:
                 yield cursor
         except duckdb.InterruptException:
-            raise StoreDown("prefloop is stopping.", "stopping") from None
+            raise StoreDown(STOPPING, "stopping") from None
         finally:
             with self._gate:
                 self._reading.remove(cursor)
@@ -218,7 +219,7 @@ class Store:
             if not self._gate.wait_for(lambda: not self._reading, READS_END_S):
                 for cursor in self._reading:
                     cursor.interrupt()
-            self._gate.wait_for(lambda: not self._reading, READS_END_S)
+                self._gate.wait_for(lambda: not self._reading, READS_END_S)
 
     def __enter__(self) -> Store:
         return self
