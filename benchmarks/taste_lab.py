@@ -139,6 +139,7 @@ class Bank:
 
 def bank(server: PolicyServer, folder: Path, seed: int) -> Bank:
     """Sampled once and kept in a file."""
+    folder.mkdir(exist_ok=True)
     file = folder / f"bank-{server.base.fingerprint[:12]}-{DRAWS}-{seed}.json"
     if not file.exists():
         file.write_text(json.dumps(asdict(sampled(server, seed))))

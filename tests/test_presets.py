@@ -14,9 +14,9 @@ STARTER, HALF_BILLION, SEVEN_BILLION = 3_000_000, 494_000_000, 7_600_000_000
 
 
 @pytest.mark.parametrize(
-    ("pairs", "epochs"), [(0, 4), (16, 4), (225, 4), (349, 4), (350, 3), (5000, 3)]
+    ("pairs", "epochs"), [(0, 4), (16, 4), (225, 4), (349, 4), (350, 3), (599, 3), (600, 2)]
 )
-def test_a_starter_takes_three_or_four_passes(pairs: int, epochs: int) -> None:
+def test_a_starter_takes_two_to_four_passes(pairs: int, epochs: int) -> None:
     assert tiny_epochs(pairs) == epochs
 
 
@@ -24,8 +24,9 @@ def test_dpo_of_a_starter() -> None:
     found = preset("dpo", STARTER, 200)
     assert (found.learning_rate, found.epochs, found.batch) == (1e-3, 4, 8)
     assert found.accumulate == 1 and not found.gradient_checkpointing
-    weights = [preset("dpo", STARTER, rows).sft_weight for rows in (200, 599, 600)]
-    assert weights == [0.2, 0.2, 0.05]
+    few, many = preset("dpo", STARTER, 599), preset("dpo", STARTER, 600)
+    assert (few.beta, few.sft_weight) == (found.beta, found.sft_weight) == (0.1, 0.2)
+    assert (many.beta, many.sft_weight) == (0.25, 0.1)
 
 
 @pytest.mark.parametrize(
