@@ -12,8 +12,10 @@ from typing import Any
 from store import policies, runs, snapshots, users
 from store.database import Store
 from store.importing import NewPreference, add_preferences
+from store.rows import Completion
 from tests.stored import add_pair, add_policy, show
 from tests.stored import judge as judge_pair
+from train.gate import GateConfig, judge
 from train.plan import plan
 from train.planning import picks_of
 from train.presets import preset
@@ -183,14 +185,14 @@ def _done(store: Store, run_id: str, accuracy: float | None, **more: Any) -> Non
     _end(store, run_id, "DONE", "", metrics=metrics | more)
 
 
-CHECKS = [
-    {
-        "name": "accuracy",
-        "passed": True,
-        "sentence": "It orders 64% of 16 held-out picks as people did (more than 50% is asked).",
-    },
-    {"name": "sound", "passed": True, "sentence": "Its answers are sound."},
-]
+VERDICT = judge(
+    accuracy=0.642,
+    rows_eval=16,
+    candidate=[Completion(said[-1], finish_reason="stop") for said in ANSWERS.values()],
+    champion=[Completion(said[0], finish_reason="stop") for said in ANSWERS.values()],
+    config=GateConfig(),
+    picked=(9, 41),
+)
 GAP = {"mean": 0.0062, "max": 0.31, "tokens": 1840, "bound": 0.02, "warning": None}
 
 
@@ -218,18 +220,16 @@ def _round(store: Store) -> str:
     _done(store, reward, 0.68, **report)
     _done(store, policy, 0.642)
     policy_id = add_policy(store, "policy-000001", promote=False)
-    reason = " ".join(str(check["sentence"]) for check in CHECKS)
-    policies.decide(store, policy_id, "promote", f"Promoted: {reason}")
+    policies.decide(store, policy_id, "promote", VERDICT.reason)
     metrics = runs.get(store, policy).metrics
-    verdict = {"promoted": True, "reason": f"Promoted: {reason}", "checks": CHECKS}
     runs.mark(
         store,
         run_id,
         "done",
-        reason=f"Promoted: {reason}",
+        reason=VERDICT.reason,
         policy_id=policy_id,
         verdict="promoted",
-        metrics=metrics | {"reward_model": report | _shares(0.68, 16), "gate": verdict},
+        metrics=metrics | {"reward_model": report | _shares(0.68, 16), "gate": VERDICT.as_dict()},
     )
     return run_id
 
