@@ -148,11 +148,36 @@ def test_a_resumed_run_counts_tokens_and_seconds_on(tmp_path: Path) -> None:
     run.add_progress({"step": 2, "eval_loss": 0.6, "seconds": 5.0})  # measured before it was saved
     times = iter([0.0, 1.0, 3.0])
     progress = Progress(run, clock=lambda: next(times))
-    progress.on_train_begin(None, State, None)
+    progress.on_step_begin(None, State, None)
     progress.on_log(None, State, None, {"loss": 0.5, "num_tokens": 40})
     line = run.progress()[-1]
     assert (line["tokens"], line["seconds"], line["tokens_per_second"]) == (140, 8.0, 20.0)
     assert (line["step"], line["max_steps"]) == (3, 10)
+
+
+def test_measuring_and_sampling_are_no_time_of_training(tmp_path: Path) -> None:
+    run, now = RunFolder(tmp_path), [0.0]
+    progress = Progress(run, clock=lambda: now[0])
+    for tokens in (40, 80, 120):
+        now[0] += 50.0  # samples of the start, or the best adapter after a measurement
+        progress.on_step_begin(None, State, None)
+        now[0] += 2.0
+        progress.on_log(None, State, None, {"loss": 0.5, "num_tokens": tokens})
+        now[0] += 30.0
+        progress.on_log(None, State, None, {"eval_loss": 0.6})
+        progress.on_evaluate(None, State, None)
+    assert [line.get("tokens_per_second") for line in run.progress()] == [20.0, None] * 3
+
+
+def test_rates_of_several_steps_in_a_row(tmp_path: Path) -> None:
+    run, now = RunFolder(tmp_path), [0.0]
+    progress = Progress(run, clock=lambda: now[0])
+    for tokens in (40, 80):
+        for _ in range(2):  # steps to a line
+            progress.on_step_begin(None, State, None)
+            now[0] += 1.0
+        progress.on_log(None, State, None, {"loss": 0.5, "num_tokens": tokens})
+    assert [line["tokens_per_second"] for line in run.progress()] == [20.0, 20.0]
 
 
 # --- rows -------------------------------------------------------------------------------------

@@ -117,6 +117,8 @@ def test_what_lies_beyond_the_checkpoint_is_forgotten(folder: RunFolder) -> None
         folder.add_sample({"step": step, "text": "zwei\u2028Zeilen"})
     with open(folder.path / "progress.jsonl", "a") as file:
         file.write('{"step": 5, "lo')  # killed in the middle of a line
+    with open(folder.path / "samples.jsonl", "ab") as samples:
+        samples.write('{"step": 5, "text": "你'.encode()[:-1])  # or of a letter
     folder.forget_after(2)
     folder.add_progress({"step": 3})
     assert [line["step"] for line in folder.progress()] == [1, 2, 3]

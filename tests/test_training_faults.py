@@ -11,6 +11,7 @@ import pytest
 
 from tests.forked_scripts import done, failed, forked, forked_base
 from tests.tiny_runs import make_run, pick
+from train.outlook import run_warnings
 from train.script import DISK_FULL, OUT_OF_MEMORY
 
 pytestmark = pytest.mark.slow
@@ -52,7 +53,9 @@ def test_nan_at_step_7_ends_the_run_before_it_reaches_the_weights(
     rows[8] = with_word(rows[8], POISON)
     run = make_run(tmp_path / "run-1", "dpo", sick, train=rows, epochs=1, checkpoints=4)
     assert failed(run) == "loss is not finite at step 7; lower the learning rate"
-    assert max(line["step"] for line in run.progress()) == 6
+    assert max(line["step"] for line in run.progress() if "loss" in line) == 6
+    (told,) = (one for one in run_warnings(run.progress()) if one.key == "loss_not_finite")
+    assert told.step == 7
     checkpoint = run.newest_checkpoint()
     assert checkpoint is not None and checkpoint.name == "checkpoint-6"
     shutil.rmtree(sick)

@@ -281,8 +281,8 @@ def callbacks(job: Job, rows: Rows) -> list[Any]:
         if "eval_loss" in line and line["step"] <= until
     ]
     return [
-        StopOnNaN(),
         Progress(run),
+        StopOnNaN(run),
         AtPoints(settings.evaluations, settings.checkpoints),
         KeepBest(run, settings.patience, before),
         Samples(run, job.tokenizer, rows.prompts),

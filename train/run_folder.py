@@ -175,9 +175,10 @@ def _is_complete(checkpoint: Path) -> bool:
 
 
 def _lines(file: Path) -> Iterator[dict[str, Any]]:
-    """Whole lines only: the writer may be in the middle of one, or have been killed there."""
+    """Whole lines only: the writer may be in the middle of one, even of a letter of more than one
+    byte, or have been killed there."""
     if file.exists():
-        yield from map(json.loads, file.read_text(encoding="utf-8").split("\n")[:-1])
+        yield from map(json.loads, file.read_bytes().split(b"\n")[:-1])
 
 
 def _append(file: Path, line: dict[str, Any]) -> None:

@@ -26,17 +26,22 @@ LOWER = "lower the learning rate"
 class StopOnNaN(TrainerCallback):
     """A step that is not finite ends the run before it reaches the weights."""
 
-    def __init__(self) -> None:
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
         self.trainable: list[torch.nn.Parameter] = []
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **known: Any) -> None:
         self.trainable = [p for p in known["model"].parameters() if p.requires_grad]
 
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **known: Any) -> None:
         """A loss that is not finite leaves no gradient that is."""
         gradients = [p.grad for p in self.trainable if p.grad is not None]
         if not bool(torch.isfinite(torch.nn.utils.get_total_norm(gradients))):
-            raise FloatingPointError(f"loss is not finite at step {state.global_step + 1}; {LOWER}")
+            step, rate = state.global_step + 1, known["lr_scheduler"].get_last_lr()[0]
+            if is_main():  # no log of this step will follow; a line without a loss is a warning
+                line = {"step": step, "max_steps": state.max_steps, "learning_rate": rate}
+                self.run.add_progress(line)
+            raise FloatingPointError(f"loss is not finite at step {step}; {LOWER}")
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
@@ -162,13 +167,15 @@ class Progress(TrainerCallback):
         before = run.progress()
         last: dict[str, Any] = before[-1] if before else {}
         self.run, self.clock = run, clock
-        self.start = self.lap = clock()
+        self.start = self.lap = clock()  # lap: from when the tokens of the next line are counted
+        self.between = True  # steps: what others do there, samples for one, is no time of training
         self.seconds_before = float(last.get("seconds", 0.0))  # of the run before it was resumed
         self.tokens_before = max((float(line.get("tokens", 0.0)) for line in before), default=0.0)
         self.tokens_counted = 0.0
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.lap = self.clock()
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.between:
+            self.lap, self.between = self.clock(), False
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
@@ -193,10 +200,10 @@ class Progress(TrainerCallback):
         self.run.add_progress(line)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.lap = self.clock()  # tokens per second are those of training
+        self.between = True
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.lap = self.clock()
+        self.between = True
 
 
 def memory_bytes() -> int:
