@@ -186,14 +186,16 @@ def test_a_command_leaves_alone_what_the_app_had_queued(loop: TrainLoop, store: 
 def test_a_run_whose_end_could_not_be_stored_is_not_trained_again(
     loop: TrainLoop, store: Store
 ) -> None:
-    run_id = loop.request("rm", None)
-    runs.mark(store, run_id, "running")
+    run_id = loop.request("round", None)
+    part = runs.add(store, "rm", {"settings": {}}, None, parent=run_id)
+    for left in (run_id, part):
+        runs.mark(store, left, "running")
     loop._thread.start()  # start() would reconcile it; this is the same loop going on
-    run = ended(store, run_id)
-    assert (run.status, run.reason) == (
-        "failed",
-        "Its end could not be stored. Resume it, or start it again.",
-    )
+    for run in (ended(store, run_id), runs.get(store, part)):
+        assert (run.status, run.reason) == (
+            "failed",
+            "Its end could not be stored. Resume it, or start it again.",
+        )
 
 
 def test_settings_reach_the_part_that_they_are_meant_for() -> None:

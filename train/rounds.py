@@ -55,7 +55,11 @@ class Rounds:
             self.end(run, *how_it_ends(error))
 
     def end(self, run: Run, status: RunStatus, reason: str) -> None:
+        """Also of a part whose own end could not be stored, as on a full disk."""
         log.warning("%s %s: %s", run.run_id, status, reason)
+        for part in runs.children(self.store, run.run_id):
+            if part.status == "running":
+                runs.mark(self.store, part.run_id, status, reason=reason)
         runs.mark(self.store, run.run_id, status, reason=reason)
 
     def _carry_out(self, run: Run) -> None:
