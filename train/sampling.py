@@ -15,7 +15,7 @@ from train.quantized import under_fsdp
 from train.run_folder import RunFolder
 from train.script import is_main
 
-LONGEST = 64  # tokens of a sample: enough to see what changes, and short beside a step
+LONGEST = 256  # tokens of a sample: a policy whose answers grow longer is to be seen
 
 
 @dataclass(frozen=True)
