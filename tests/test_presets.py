@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -11,6 +11,7 @@ from train.presets import preset, tiny_epochs
 from train.settings import KINDS, DpoSettings, Part, RewardSettings, form, override
 
 STARTER, HALF_BILLION, SEVEN_BILLION = 3_000_000, 494_000_000, 7_600_000_000
+SEVENTY_BILLION = 70_600_000_000
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,18 @@ def test_dpo_of_a_large_model(parameters: int, pairs: int, epochs: int, beta: fl
     assert found.max_length == 4096 and found.gradient_checkpointing
 
 
-@pytest.mark.parametrize("parameters", [STARTER, SEVEN_BILLION])
+@pytest.mark.parametrize("part", get_args(Part))
+def test_a_step_has_as_many_rows_at_once_as_fit(part: Part) -> None:
+    small, seven, huge = (
+        preset(part, size, 2000) for size in (HALF_BILLION, SEVEN_BILLION, SEVENTY_BILLION)
+    )
+    assert (small.batch, small.learning_rate) == (4, seven.learning_rate)
+    assert (seven.batch, huge.batch) == ((4, 4) if part == "kto" else (2, 1))
+    assert huge.learning_rate == seven.learning_rate / 2
+    assert {one.batch * one.accumulate for one in (small, seven, huge)} == {16}
+
+
+@pytest.mark.parametrize("parameters", [STARTER, SEVEN_BILLION, SEVENTY_BILLION])
 def test_kto_estimates_its_kl_from_enough_rows(parameters: int) -> None:
     found = preset("kto", parameters, 200)
     assert found.batch >= 4 and found.batch * found.accumulate == 16

@@ -2,7 +2,8 @@
 
 Sizes matter: a 2 M model hardly moves below a learning rate of 1e-3 and wants several epochs
 (benchmarks/learns.py measures what these defaults give); a 7B model wants 2e-5 and one (the recipes
-of TRL and of Llama 3, arXiv 2407.21783).
+of TRL and of Llama 3, arXiv 2407.21783), and one of 33B or more half of that (QLoRA, arXiv
+2305.14314, table 9). A step has 16 rows at each size, and as many of them at once as fit.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from train.settings import (
 )
 
 TINY = 50_000_000  # parameters; below this a model is a starter
+SMALL, HUGE = 2_000_000_000, 20_000_000_000  # parameters
 MANY = 600  # rows
 
 
@@ -40,7 +42,7 @@ def preset(part: Part, parameters: int, rows: int, context: int = 1024) -> AnySe
             # Of few, a fifth flipped would be learned by heart: `concise` falls from 83 % to 76.
             base = base if rows < MANY else replace(base, beta=0.25, sft_weight=0.1)
         return replace(base, epochs=_tiny_passes(base, rows))
-    return _large(base, rows)
+    return _of_few(_sized(base, parameters), rows)
 
 
 def _tiny_passes(base: AnySettings, rows: int) -> int:
@@ -53,7 +55,18 @@ def _tiny_passes(base: AnySettings, rows: int) -> int:
             return tiny_epochs(rows)
 
 
-def _large(base: AnySettings, rows: int) -> AnySettings:
+def _sized(base: Any, parameters: int) -> Any:
+    if parameters < SMALL:
+        return replace(base, batch=4, accumulate=4)
+    if parameters < HUGE:
+        return base
+    base = replace(base, learning_rate=base.learning_rate / 2)
+    if isinstance(base, KtoSettings):  # its KL wants four rows at once
+        return base
+    return replace(base, batch=1, accumulate=16)
+
+
+def _of_few(base: AnySettings, rows: int) -> AnySettings:
     match base:
         case DpoSettings() | KtoSettings() if rows < 1000:
             return replace(base, epochs=2, beta=0.3 if rows < 500 else 0.1)
