@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, Literal
 
 from store import policies, runs, snapshots
@@ -78,6 +79,11 @@ class Trainer:
 
     def folder(self, run_id: str) -> RunFolder:
         return RunFolder(self.store.data_dir / "runs" / run_id)
+
+    @property
+    def runs_folder(self) -> Path:
+        """Where the folders of runs really are; with train.storage the data directory has links."""
+        return Path(self.config.storage or self.store.data_dir / "runs")
 
     def ask_to_end(self, run_id: str, how: End) -> None:
         """A request to cancel is not taken back by one to pause."""
