@@ -156,7 +156,9 @@ class Trainer:
         the buffer is not filled for a `run` that is to end."""
 
         def left_s() -> float | None:
-            return time_left_s(folder.progress()) if folder else None
+            if folder is None or (run and more_follows(run)):
+                return None
+            return time_left_s(folder.progress())
 
         def give_up() -> bool:
             return self.stopping.is_set() or bool(run and self._wanted(run))
@@ -311,6 +313,11 @@ class Trainer:
                 os.link(file, folder / file.name)
             except OSError:
                 shutil.copy2(file, folder / file.name)
+
+
+def more_follows(run: Run) -> bool:
+    """A part of a round that another one comes after: nobody knows yet how long that takes."""
+    return run.parent_run_id is not None and run.kind != parts_of("round")[-1]
 
 
 def configured(folder: RunFolder) -> bool:
