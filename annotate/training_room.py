@@ -72,7 +72,7 @@ class TrainingRoom:
         if not problems:
             try:
                 ranks = [one.settings.rank for one in parts]
-                planner.check_space(ranks, self.store.data_dir / "runs")
+                planner.check_space(ranks, self.trainer.runs_folder)
             except Invalid as error:
                 problems = [str(error)]
         return {

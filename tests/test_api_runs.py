@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -97,6 +100,23 @@ def test_a_preview_starts_nothing(site: Site, api: httpx.Client) -> None:
     assert dpo["rule"]["ties"] == "Ties are left out."
     assert dpo["steps"] == 3 * dpo["settings"]["epochs"]  # 18 rows in batches of 8
     assert len(runs.newest(site.store)) == before
+
+
+def test_a_preview_looks_at_the_disk_that_the_run_will_be_on(
+    site: Site, api: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage
+
+    def full_storage(folder: Path) -> Any:
+        return usage(folder)._replace(free=0) if folder == tmp_path else usage(folder)
+
+    monkeypatch.setattr(shutil, "disk_usage", full_storage)
+    told = api.post("/runs/preview", json={"kind": "dpo"}).json()
+    assert told["problem"] is None
+    config = replace(site.trainer.config, storage=str(tmp_path))
+    monkeypatch.setattr(site.trainer, "config", config)
+    told = api.post("/runs/preview", json={"kind": "dpo"}).json()
+    assert told["problem"].startswith(f"The disk of {tmp_path} has 0 MB free")
 
 
 @pytest.mark.parametrize(

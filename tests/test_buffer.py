@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -11,8 +12,8 @@ import pytest
 
 from annotate.sampler import SamplerConfig
 from annotate.supply import Buffer, buffer
-from store import pairs
-from store.rows import Invalid
+from store import pairs, runs
+from store.rows import Invalid, RunKind
 from tests.desk_page import DESK, POLICY, new_pick, send, shown
 from tests.stored import add_policy, add_prompt
 from tests.vllm_stand_in import stand_in
@@ -93,6 +94,33 @@ def test_the_buffer_is_filled_first_and_lasts_into_the_run(site: Site, page: htt
         said = waiting(page)
         assert (said["code"], said["minutes"]) == ("learning", None)
     wait_for(lambda: page.post(f"{DESK}/next").json()["item"])
+
+
+def test_of_a_round_only_the_last_part_tells_when_vllm_is_back(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How long the parts after it take is not known before they run."""
+    wait_for(lambda: site.server.state == "up")
+    monkeypatch.setattr(site.trainer, "config", replace(site.trainer.config, gpu_sharing="sleep"))
+    round_id = runs.add(site.store, "round", {"settings": {}}, None)
+    with site.trainer.device_free(run=runs.get(site.store, round_id)):
+        assert told_at_two_of_ten_steps(site, "rm", round_id) is None
+        assert site.server.back_in_s() is None, "between the parts"
+        assert told_at_two_of_ten_steps(site, "dpo", round_id) == pytest.approx(128)
+    wait_for(lambda: site.server.state == "up")
+    assert told_at_two_of_ten_steps(site, "rm") == pytest.approx(128)
+
+
+def told_at_two_of_ten_steps(site: Site, kind: RunKind, parent: str | None = None) -> float | None:
+    """Seconds that a run of 16 s a step still has the device, as annotators are told."""
+    run_id = runs.add(site.store, kind, {"settings": {}}, None, parent=parent)
+    folder = site.trainer.folder(run_id)
+    folder.path.mkdir(parents=True)
+    for step in (1, 2):
+        folder.add_progress({"step": step, "max_steps": 10, "seconds": 16.0 * step})
+    with site.trainer.device_free(folder, runs.get(site.store, run_id)):
+        told = site.server.back_in_s()
+    return None if told is None else told - site.server._took_s
 
 
 @pytest.mark.usefixtures("without_vllm")

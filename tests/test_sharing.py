@@ -42,7 +42,7 @@ def server(vllm: StandIn, tmp_path: Path) -> Iterator[PolicyServer]:
 @contextmanager
 def serving(vllm: StandIn, folder: Path) -> Iterator[PolicyServer]:
     base = BaseModel("base", folder, 1)
-    made = PolicyServer(PolicyConfig(url=vllm.url), base, folder / "server.log")
+    made = PolicyServer(PolicyConfig(url=vllm.url), base, folder / "server.log", can_sleep=True)
     try:
         for name in NAMES:
             made.load(name, folder / name)
@@ -200,11 +200,36 @@ def test_an_app_that_ends_waits_for_no_buffer(server: PolicyServer) -> None:
         assert len(asked) == 2
 
 
-def test_the_app_ends_while_vllm_sleeps(server: PolicyServer) -> None:
+def test_the_app_ends_while_vllm_sleeps(server: PolicyServer, vllm: StandIn) -> None:
     server.stand_down("sleep")
     began = time.monotonic()
     server.stop()
     assert time.monotonic() - began < 30
+    assert vllm.awake.is_set(), "it is not ours, and others may ask it"
+
+
+def test_an_external_vllm_that_a_killed_app_left_asleep_is_woken_up(
+    vllm: StandIn, tmp_path: Path
+) -> None:
+    vllm.adapters = {name: str((tmp_path / name).resolve()) for name in NAMES}
+    vllm.awake.clear()
+    with serving(vllm, tmp_path) as server:
+        assert ask(server)
+    assert vllm.log[0] == ("wake", "")
+    loaded = [name for what, name in vllm.log if what == "load"]
+    assert loaded == [*NAMES], "the sleep may have lost them"
+
+
+def test_an_external_vllm_that_did_not_wake_up_is_asked_again(
+    server: PolicyServer, vllm: StandIn
+) -> None:
+    vllm.hang_up_on_wake = 1
+    with yielded(server, SLEEP):
+        pass
+    wait_for(lambda: server.state == "down")
+    assert "did not wake up" in server.note
+    wait_for(lambda: server.state == "up")
+    assert ask(server)
 
 
 def test_a_server_that_nobody_started_is_left_alone(tmp_path: Path) -> None:

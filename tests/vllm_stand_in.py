@@ -22,6 +22,7 @@ class StandIn:
         self.log: list[tuple[str, str]] = []  # (load, unload, sleep or wake, name)
         self.asked: list[dict[str, Any]] = []  # bodies of completion requests
         self.hang_up_on_load = 0  # this many loads end without an answer
+        self.hang_up_on_wake = 0
         self.answers: Callable[[dict[str, Any]], Answer] = lambda body: (200, completion(body))
         # Lines of a streamed answer; one that is None is a hang-up.
         self.streams: Callable[[dict[str, Any]], Iterable[str | None]] = streamed
@@ -57,7 +58,7 @@ class StandIn:
             return self.answers(body)
         return 200, {}
 
-    def rest(self, path: str) -> Answer:
+    def rest(self, path: str) -> Answer | None:
         if not self.can_sleep:
             return 404, {"detail": "Not Found"}
         if path == "/sleep?level=1&mode=wait":
@@ -65,6 +66,9 @@ class StandIn:
             self.awake.clear()
         if path == "/wake_up":
             self.log.append(("wake", ""))
+            if self.hang_up_on_wake:
+                self.hang_up_on_wake -= 1
+                return None
             self.on_wake()
             self.awake.set()
         return 200, {"is_sleeping": not self.awake.is_set()}

@@ -136,15 +136,15 @@ def _launched(script: list[str], config: LaunchConfig) -> list[str]:
 def _accelerate(config: LaunchConfig) -> list[str]:
     # On CPU it is --multi_gpu as well: it is what starts several processes, and the script chooses
     # the device; --cpu would start one.
-    how = ["--config_file", config.accelerate_config] if config.accelerate_config else []
-    if not how and config.processes > 1:
-        how = ["--multi_gpu"]
+    processes = ["--num_processes", str(config.processes)]
+    if config.accelerate_config:  # a further flag would win over the file
+        return ["--config_file", config.accelerate_config, *processes]
     return [
-        *how,
-        *("--num_processes", str(config.processes)),
-        *([] if config.accelerate_config else ["--num_machines", "1"]),
-        *([] if config.accelerate_config else ["--dynamo_backend", "no"]),
-        *([] if config.accelerate_config else ["--mixed_precision", "no"]),
+        *(["--multi_gpu"] if config.processes > 1 else []),
+        *processes,
+        *("--num_machines", "1"),
+        *("--dynamo_backend", "no"),
+        *("--mixed_precision", "no"),
         *("--main_process_port", "0"),  # any free one: two apps may train on one machine
     ]
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, Literal
 
 from store import policies, runs, snapshots
@@ -78,6 +79,11 @@ class Trainer:
 
     def folder(self, run_id: str) -> RunFolder:
         return RunFolder(self.store.data_dir / "runs" / run_id)
+
+    @property
+    def runs_folder(self) -> Path:
+        """Where the folders of runs really are; with train.storage the data directory has links."""
+        return Path(self.config.storage or self.store.data_dir / "runs")
 
     def ask_to_end(self, run_id: str, how: End) -> None:
         """A request to cancel is not taken back by one to pause."""
@@ -150,7 +156,9 @@ class Trainer:
         the buffer is not filled for a `run` that is to end."""
 
         def left_s() -> float | None:
-            return time_left_s(folder.progress()) if folder else None
+            if folder is None or (run and more_follows(run)):
+                return None
+            return time_left_s(folder.progress())
 
         def give_up() -> bool:
             return self.stopping.is_set() or bool(run and self._wanted(run))
@@ -305,6 +313,11 @@ class Trainer:
                 os.link(file, folder / file.name)
             except OSError:
                 shutil.copy2(file, folder / file.name)
+
+
+def more_follows(run: Run) -> bool:
+    """A part of a round that another one comes after: nobody knows yet how long that takes."""
+    return run.parent_run_id is not None and run.kind != parts_of("round")[-1]
 
 
 def configured(folder: RunFolder) -> bool:

@@ -21,7 +21,7 @@ from typing import Literal
 from store.rows import PrefloopError
 from train.base_model import BaseModel
 from train.policy.client import AdapterRefused, GenerationFailed, PolicyClient
-from train.policy.sleep import fall_asleep, wake
+from train.policy.sleep import fall_asleep, get_up, sleeps, wake
 from train.policy.vllm import PolicyConfig, vllm_command
 from train.process import ChildProcess, how_it_ended, tail
 
@@ -51,7 +51,7 @@ class PolicyServer:
     def __init__(
         self, config: PolicyConfig, base: BaseModel, log_path: Path, can_sleep: bool = False
     ) -> None:
-        """`can_sleep`: vLLM is started so that it can give its memory back."""
+        """`can_sleep`: vLLM gives its memory back for runs; ours is started so that it can."""
         self.config, self.base, self.log_path = config, base, log_path
         self._can_sleep = can_sleep
         self._registered: dict[str, Path] = {}
@@ -196,6 +196,7 @@ class PolicyServer:
             self._set("down", f"{reason} It starts again in {pause:.0f} s.")
             log.warning("policy server: %s", reason)
             self._wait(pause)
+        self._leave_awake()
 
     def _run(self, child: ChildProcess | None) -> str:
         """Bring the server up and watch it. Returns why it is not up any more."""
@@ -206,6 +207,7 @@ class PolicyServer:
                 return ""
             return self._did_not_come_up()
         try:
+            self._wake_external()
             with self._registry:  # whoever loads next must find it up, or be replayed
                 self._replay()
                 self._set("up", "")
@@ -255,6 +257,22 @@ class PolicyServer:
         self.client.traffic.end_rest()
         self._took_s = time.monotonic() - began
         return None
+
+    def _wake_external(self) -> None:
+        """A server at policy.url outlives the app, which may have left it asleep.
+
+        Raises GenerationFailed when it does not wake up.
+        """
+        if self.config.url and self._can_sleep and sleeps(self.client):
+            log.warning("the policy server at %s sleeps; it is woken up", self.config.url)
+            get_up(self.client)
+            self._forget_adapters()  # a sleep may have lost them, and no answers are at hand
+
+    def _leave_awake(self) -> None:
+        try:
+            self._wake_external()
+        except GenerationFailed as error:
+            log.error("%s is left asleep; ask it to /wake_up: %s", self.config.url, error)
 
     def _rest_is_over(self) -> bool:
         """In one step with the state, so that nobody is told of a rest that ends."""
