@@ -10,6 +10,7 @@ from datetime import date, datetime, timedelta
 
 from store.database import Store
 from store.rows import utc_now
+from store.runs import LAST_ROUND
 
 
 @dataclass(frozen=True)
@@ -106,19 +107,20 @@ def _midnight(utc_offset_min: int, now: datetime | None) -> datetime:
     return local.replace(hour=0, minute=0, second=0, microsecond=0) - offset
 
 
-PICKS = """
+PICKS = (
+    """
 select count(*) filter (source <> 'import') as picks,
     count(*) filter (
-        source <> 'import' and seq > coalesce((
-            select max(seq) from run
-            where kind = 'round' and json_extract(config, '$.repeat_of') is null
-        ), 0)
+        source <> 'import' and seq > coalesce((select seq from ("""
+    + LAST_ROUND
+    + """)), 0)
     ) as picks_since_round,
     count(*) filter (source = 'import') as imported,
     count(distinct user_id) filter (source <> 'import') as annotators,
     median(ms_spent) filter (source = 'human') / 1000.0 as median_seconds
 from judgment_live where verdict not in ('skip', 'flag')
 """
+)
 
 OWN = """
 select count(*) filter (created >= $midnight) as today, count(*) as total,

@@ -57,10 +57,13 @@ def test_fresh_are_peoples_picks_after_the_last_round(
     add_imports(store, 3)
     assert fresh(store, file) == set(first)
     round_id = runs.add(store, "round", {"settings": {}}, None)
+    assert fresh(store, file) == set(first)  # it waits
+    runs.mark(store, round_id, "running")
     assert fresh(store, file) == set()
     later = add_picks(store, ann, 2, "tie")
     runs.add(store, "dpo", {"settings": {}}, None)
-    runs.add(store, "round", {"settings": {}, "repeat_of": round_id}, None)
+    again = runs.add(store, "round", {"settings": {}, "repeat_of": round_id}, None)
+    runs.mark(store, again, "running")
     assert fresh(store, file) == set(later)  # a repeated round learned from none of them
 
 
@@ -87,7 +90,7 @@ def test_a_measurement_counts_until_the_next_round(store: Store, meter: DriftMet
     found = {"accuracy": 0.5, "n": 40, "at": 50, "round": ""}
     (meter.folder / "measured.json").write_text(json.dumps(found))
     assert meter.measured() == Drift(0.5, 40, 50)
-    runs.add(store, "round", {"settings": {}}, None)
+    runs.mark(store, runs.add(store, "round", {"settings": {}}, None), "running")
     assert meter.measured() is None
     (meter.folder / "measured.json").write_text("{cut sho")
     assert meter.measured() is None

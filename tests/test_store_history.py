@@ -170,18 +170,37 @@ def test_picks_are_live_judgments_of_people(store: Store) -> None:
     assert (found.picks, found.annotators, found.imported) == (6, 2, 0)
 
 
-def test_picks_since_the_round_start_again_with_it(store: Store) -> None:
+def test_picks_since_the_round_start_again_when_it_begins(store: Store) -> None:
     add_policy(store)
     ann = add_user(store, "ann")
     add_picks(store, ann, 3)
     assert statistics.picks(store).picks_since_round == 3
-    runs.add(store, "rm", {}, None)
+    runs.mark(store, runs.add(store, "rm", {}, None), "running")
     assert statistics.picks(store).picks_since_round == 3, "only a round counts"
-    runs.add(store, "round", {}, None)
+    round_id = runs.add(store, "round", {}, None)
+    add_picks(store, ann, 1)
+    assert statistics.picks(store).picks_since_round == 4, "it waits, and will learn from all"
+    runs.mark(store, round_id, "running")
     assert statistics.picks(store).picks_since_round == 0
     add_picks(store, ann, 2)
+    runs.mark(store, round_id, "paused")
+    runs.mark(store, round_id, "running")
     found = statistics.picks(store)
-    assert (found.picks, found.picks_since_round) == (5, 2)
+    assert (found.picks, found.picks_since_round) == (6, 2), "its picks are frozen"
+
+
+def test_a_round_that_never_ran_is_no_last_one(store: Store) -> None:
+    add_policy(store)
+    add_picks(store, add_user(store, "ann"), 3)
+    never, paused, first = (runs.add(store, "round", {}, None) for _ in range(3))
+    runs.mark(store, never, "cancelled")
+    assert (runs.last_round(store), statistics.picks(store).picks_since_round) == (None, 3)
+    runs.mark(store, first, "running")
+    began = runs.get(store, first).changed
+    runs.mark(store, first, "done")
+    assert runs.last_round(store) == began
+    runs.mark(store, paused, "running")  # asked for before, begun after
+    assert runs.last_round(store) == runs.get(store, paused).changed > began
 
 
 def test_own_statistics_are_of_one_annotator_and_of_today(store: Store) -> None:
