@@ -196,6 +196,13 @@ def test_what_a_trigger_waits_for(
     assert told.on is (key != "off")
 
 
+@pytest.mark.parametrize(("minutes", "cooldown"), [(0, 0), (30, 20 * 60)])
+def test_without_picks_a_cron_time_cools_down_as_it_is_set(minutes: int, cooldown: float) -> None:
+    config = only(cron="0 3 * * *", cron_cooldown_minutes=minutes)
+    told = outlook(NOON, state(0, last_round=minutes_ago(10)), config)[2]
+    assert (told.key, told.due_in, told.cooldown) == ("no_picks", None, cooldown)
+
+
 def test_what_the_outlook_calls_now_is_due() -> None:
     config = LoopConfig(every_picks=10, every_minutes=5, drift_below=0.9)
     known = state(10, drift=Drift(0.5, 50, 10), has_reward_model=True)

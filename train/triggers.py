@@ -202,13 +202,12 @@ def _cron_outlook(now: datetime, state: State, config: LoopConfig) -> TriggerSta
     if not config.cron:
         return _off("cron")
     wait = cooldown(now, state, config.cron_cooldown_minutes)
-    at = next_time(config.cron, now + timedelta(seconds=wait))
-    seconds = (at - now).total_seconds()
     if not state.picks:
-        return _no_picks("cron", seconds)
+        return _no_picks("cron", wait)
+    at = next_time(config.cron, now + timedelta(seconds=wait))
     values = {"time": f"{at:%Y-%m-%d %H:%M}", "cron": config.cron}
     message = f"At {values['time']}."
-    return TriggerState("cron", True, "at", message, values, seconds, wait)
+    return TriggerState("cron", True, "at", message, values, (at - now).total_seconds(), wait)
 
 
 def _drift_outlook(now: datetime, state: State, config: LoopConfig) -> TriggerState:
