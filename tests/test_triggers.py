@@ -93,7 +93,10 @@ def test_a_cron_time_within_the_cool_down_is_left_out() -> None:
         (Drift(0.60, 50, 50), LONG_AGO, None),
         (Drift(0.59, 50, 50), minutes_ago(59), None),
         (Drift(0.59, 50, 50), minutes_ago(60), "drift"),
-        (Drift(0.0, 0, 50), LONG_AGO, None),  # it could not be measured
+        (Drift(0.59, 25, 50), LONG_AGO, "drift"),
+        (Drift(0.0, 24, 50), LONG_AGO, None),  # the rest are ties
+        (Drift(0.0, 0, 50), LONG_AGO, None),
+        (Drift(0.0, None, 50), LONG_AGO, None),  # it could not be measured
     ],
 )
 def test_drift(drift: Drift | None, last_round: datetime, trigger: str | None) -> None:
@@ -182,6 +185,30 @@ def test_a_paused_round_holds_the_triggers() -> None:
             "drift",
             "accuracy",
             "The reward model orders 71 % of 52 fresh picks rightly; a round starts below 60 %.",
+            None,
+        ),
+        (
+            only(drift_below=0.6, drift_picks=49),
+            state(60, has_reward_model=True, drift=Drift(0.0, 1, 49)),
+            "drift",
+            "too_few",
+            "Too few fresh picks name a better answer: 1, and it takes 25.",
+            None,
+        ),
+        (
+            only(drift_below=0.6),
+            state(60, has_reward_model=True, drift=Drift(1.0, 0, 52)),
+            "drift",
+            "too_few",
+            "Too few fresh picks name a better answer: 0, and it takes 25.",
+            None,
+        ),
+        (
+            only(drift_below=0.6),
+            state(60, has_reward_model=True, drift=Drift(1.0, None, 52)),
+            "drift",
+            "not_measured",
+            "The fresh picks could not be scored; the app's log says why.",
             None,
         ),
         (only(), state(), "drift", "off", "Off.", None),

@@ -36,7 +36,7 @@ class LoopConfig:
     every_minutes: int = 0  # a round after this long when there is any new pick; 0 turns this off
     cron: str = ""  # local time, such as "0 3 * * *"; a round then when there is any new pick
     drift_below: float = 0.0  # share of fresh picks that the reward model orders rightly; 0 is off
-    drift_picks: int = 50  # fresh picks for one measurement
+    drift_picks: int = 50  # fresh picks for one measurement; half of them must name a better answer
     picks_cooldown_minutes: int = 0  # since the last round began
     cron_cooldown_minutes: int = 0
     drift_cooldown_minutes: int = 60
@@ -61,7 +61,7 @@ class Drift:
     """How the newest reward model ordered picks that came after it."""
 
     accuracy: float
-    picks: int  # that were scored; 0: it failed
+    picks: int | None  # that were scored, so without ties; None: it failed
     at: int  # new picks since the last round when it was measured
 
 
@@ -171,9 +171,14 @@ def _cron_met(now: datetime, state: State, config: LoopConfig) -> bool:
 
 def _drifted(state: State, config: LoopConfig) -> bool:
     measured = state.drift
-    if not config.drift_below or measured is None or not measured.picks:
+    if measured is None or (measured.picks or 0) < _least_scored(config):
         return False
     return measured.accuracy < config.drift_below
+
+
+def _least_scored(config: LoopConfig) -> int:
+    """Picks below which a measurement says nothing: a single wrong one would start a round."""
+    return math.ceil(config.drift_picks / 2)
 
 
 def _off(name: Trigger) -> TriggerState:
@@ -223,12 +228,21 @@ def _drift_outlook(now: datetime, state: State, config: LoopConfig) -> TriggerSt
         return TriggerState("drift", True, "measure_in", message, {"n": missing}, None, wait)
     if _drifted(state, config):
         return _ready("drift", wait)
-    if not state.drift.picks:
+    return _measured(state.drift, config, wait)
+
+
+def _measured(drift: Drift, config: LoopConfig, wait: float) -> TriggerState:
+    """Why this measurement starts no round."""
+    if drift.picks is None:
         message = "The fresh picks could not be scored; the app's log says why."
         return TriggerState("drift", True, "not_measured", message, {}, None, wait)
+    if drift.picks < _least_scored(config):
+        values = {"n": drift.picks, "least": _least_scored(config)}
+        message = "Too few fresh picks name a better answer: {n}, and it takes {least}."
+        return TriggerState("drift", True, "too_few", message.format(**values), values, None, wait)
     values = {
-        "percent": round(100 * state.drift.accuracy),
-        "n": state.drift.picks,
+        "percent": round(100 * drift.accuracy),
+        "n": drift.picks,
         "bound": round(100 * config.drift_below),
     }
     message = (
