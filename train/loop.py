@@ -170,6 +170,10 @@ class TrainLoop:
             if run.status == "queued" and run.run_id not in self._left_alone
         ]
 
+    def new_picks(self) -> int:
+        """Since the last round began, of those that the next one would learn from."""
+        return statistics.picks_since_round(self.store, self.trainer.config.sources)
+
     def outlook(self) -> list[TriggerState]:
         return outlook(local_now(), self._state(), self.config)
 
@@ -254,7 +258,7 @@ class TrainLoop:
         last = runs.last_round(self.store)
         held = [r for r in runs.open_now(self.store) if r.kind == "round" and r.status == "paused"]
         return State(
-            picks=statistics.picks(self.store).picks_since_round,
+            picks=self.new_picks(),
             last_round=last.replace(tzinfo=UTC).astimezone() if last else self._started,
             checked=self._checked,
             drift=self.drift.measured(),
