@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+import time
+from datetime import UTC, datetime, timedelta, timezone
+from itertools import pairwise
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from store.rows import Invalid
+from train.machine_zone import MachineZone
 from train.triggers import (
     Drift,
     LoopConfig,
@@ -25,7 +29,8 @@ LONG_AGO = NOON - timedelta(days=30)
 
 
 def state(picks: int = 5, **changes: Any) -> State:
-    return State(**{"picks": picks, "last_round": LONG_AGO, "checked": NOON} | changes)
+    known = {"picks": picks, "last_round": LONG_AGO, "checked": NOON, "zone": ZONE}
+    return State(**known | changes)
 
 
 def minutes_ago(minutes: float) -> datetime:
@@ -75,6 +80,43 @@ def test_cron_in_local_time(expression: str, checked: datetime, met: bool) -> No
     config = only(cron=expression)
     assert due(NOON, state(checked=checked), config) == ("cron" if met else None)
     assert due(NOON, state(0, checked=checked), config) is None  # nothing to learn from
+
+
+@pytest.mark.parametrize(
+    ("night", "expression", "times"),
+    [
+        (datetime(2026, 10, 25, tzinfo=UTC), "0 3 * * *", ["02:00"]),  # 3:00 is 2:00 once more
+        (datetime(2026, 10, 25, tzinfo=UTC), "30 2 * * *", ["00:30"]),  # there are two of them
+        (datetime(2026, 10, 25, tzinfo=UTC), "30 * * * *", ["00:30", "01:30", "02:30"]),
+        (datetime(2026, 3, 29, tzinfo=UTC), "30 2 * * *", ["01:00"]),  # there is none
+        (datetime(2026, 3, 29, tzinfo=UTC), "0 3 * * *", ["01:00"]),
+    ],
+)
+def test_cron_when_the_clocks_change(night: datetime, expression: str, times: list[str]) -> None:
+    config, zone = only(cron=expression), ZoneInfo("Europe/Berlin")
+    looks = [night + timedelta(minutes=10 * n) for n in range(18)]
+    told = [
+        f"{now:%H:%M}"
+        for checked, now in pairwise(looks)
+        if due(now, state(checked=checked, zone=zone), config)
+    ]
+    assert told == times
+
+
+def test_the_machine_knows_when_its_clocks_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+    time.tzset()
+    try:
+        start = datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
+        twice = [(start + timedelta(hours=n)).astimezone(MachineZone()) for n in range(2)]
+        assert [f"{at:%H:%M %z %Z}" for at in twice] == ["02:30 +0200 CEST", "02:30 +0100 CET"]
+        assert [at.astimezone(UTC) for at in twice] == [start, start + timedelta(hours=1)]
+        assert next_time("0 3 * * *", twice[0]) - start == timedelta(hours=1, minutes=30)
+        gap = datetime(2026, 3, 29, 0, 59, tzinfo=UTC).astimezone(MachineZone())
+        assert f"{next_time('30 2 * * *', gap):%H:%M %z}" == "03:00 +0200"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_a_cron_time_within_the_cool_down_is_left_out() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Literal
 
 from cronsim import CronSim, CronSimError
@@ -49,7 +49,7 @@ class LoopConfig:
         if not 0 <= self.drift_below < 1:
             raise Invalid(f"loop.drift_below is a share from 0 to 1, not {self.drift_below}.")
         if self.cron:
-            next_time(self.cron, datetime(2000, 1, 1))  # noqa: DTZ001 - only the form is checked
+            next_time(self.cron, datetime(2000, 1, 1, tzinfo=UTC))  # only the form is checked
 
     def by_hand(self) -> LoopConfig:
         """Rounds start when a person asks for them and not otherwise."""
@@ -67,11 +67,13 @@ class Drift:
 
 @dataclass(frozen=True)
 class State:
-    """What the triggers look at. Times are local, all with the same zone."""
+    """What the triggers look at. Times are in UTC: within a local zone Python adds and compares
+    what clocks show, which is an hour off when they change."""
 
     picks: int  # new since the last round began
     last_round: datetime  # when it began; the start of the app when there was none yet
     checked: datetime  # the look before this one: a cron time is met between two looks
+    zone: tzinfo = UTC  # that cron expressions mean
     drift: Drift | None = None  # measured since the last round
     has_reward_model: bool = False
     held: str | None = None  # a paused round: who paused it wants the device for something else
@@ -118,9 +120,10 @@ def cooldown(now: datetime, state: State, minutes: float) -> float:
 
 
 def next_time(expression: str, after: datetime) -> datetime:
-    """The first time of a cron expression after a moment. Raises Invalid."""
+    """The first time of a cron expression after a moment, in its zone. Raises Invalid."""
     try:
-        return next(CronSim(expression, after))
+        # In the hour that clocks repeat CronSim begins with its first half: a time that is over.
+        return next(at for at in CronSim(expression, after) if at.timestamp() > after.timestamp())
     except (CronSimError, StopIteration):
         raise Invalid(
             f"loop.cron {expression!r} is no cron expression: write minute, hour, day, month and "
@@ -166,7 +169,9 @@ def _enough_picks(state: State, config: LoopConfig) -> bool:
 
 def _cron_met(now: datetime, state: State, config: LoopConfig) -> bool:
     """Times that passed while the app was off, or during a cool-down, are left out."""
-    return bool(config.cron) and next_time(config.cron, state.checked) <= now
+    if not config.cron:
+        return False
+    return next_time(config.cron, state.checked.astimezone(state.zone)) <= now
 
 
 def _drifted(state: State, config: LoopConfig) -> bool:
@@ -209,7 +214,7 @@ def _cron_outlook(now: datetime, state: State, config: LoopConfig) -> TriggerSta
     wait = cooldown(now, state, config.cron_cooldown_minutes)
     if not state.picks:
         return _no_picks("cron", wait)
-    at = next_time(config.cron, now + timedelta(seconds=wait))
+    at = next_time(config.cron, (now + timedelta(seconds=wait)).astimezone(state.zone))
     values = {"time": f"{at:%Y-%m-%d %H:%M}", "cron": config.cron}
     message = f"At {values['time']}."
     return TriggerState("cron", True, "at", message, values, (at - now).total_seconds(), wait)
