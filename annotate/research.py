@@ -20,20 +20,20 @@ class Research:
         self.room = TrainingRoom(store, loop)
 
     def overview(self) -> Overview:
-        picks = statistics.picks(self.store)
+        picks, new = statistics.picks(self.store), self.loop.new_picks()
         every = self.loop.config.every_picks
         return Overview(
             server_state=self.registry.server.state,
             server_note=self.registry.server.note,
             champion=self.champion(),
             picks=picks.picks,
-            picks_since_round=picks.picks_since_round,
+            picks_since_round=new,
             annotators=picks.annotators,
             median_seconds=picks.median_seconds,
             agreement=None,  # shown once pairs are judged by several people
             triggers=self.loop.outlook(),
             round_every=every,
-            next_round_in=max(0, every - picks.picks_since_round),
+            next_round_in=max(0, every - new),
             prompts=prompts.count(self.store),
             runs=runs.newest(self.store),
             policies=policies.everyone(self.store),

@@ -165,7 +165,7 @@ class Overview:
     server_note: str  # one sentence when it is not up
     champion: Policy | None
     picks: int  # live, human and simulated
-    picks_since_round: int
+    picks_since_round: int  # of those that are trained on
     annotators: int
     median_seconds: float | None
     agreement: float | None  # Krippendorff's alpha; None until it is computed

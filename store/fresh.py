@@ -8,6 +8,7 @@ from pathlib import Path
 
 from store.database import Store
 from store.rows import Run, Source
+from store.runs import LAST_ROUND
 from store.snapshots import QUERY
 
 FRESH = (
@@ -16,8 +17,9 @@ FRESH = (
     + """)
     where judgment_id in (
         select judgment_id from judgment where seq > greatest(
-            (select coalesce(max(seq), 0) from run
-             where kind = 'round' and json_extract(config, '$.repeat_of') is null),
+            (select coalesce(seq, 0) from ("""
+    + LAST_ROUND
+    + """)),
             (select coalesce(max(up_to_seq), 0) from snapshot where list_contains($trained, run_id))
         )
     )) to $file (format parquet, compression zstd)

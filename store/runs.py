@@ -22,9 +22,16 @@ order by status <> 'running', changed, seq
 REWARD_MODEL = """
 select * from run_now where kind = 'rm' and status = 'done' order by seq desc limit 1
 """
+# The newest round on new picks, by when it first ran: until then it takes in the picks that still
+# come, and one that never ran learned from none. A repeated one has those of another.
 LAST_ROUND = """
-select created from run
-where kind = 'round' and json_extract(config, '$.repeat_of') is null order by seq desc limit 1
+select max(seq) as seq, arg_max(created, seq) as created from (
+    select min(e.seq) as seq, min(e.created) as created
+    from run_event e join run r on r.run_id = e.run_id
+    where e.status = 'running' and r.kind = 'round'
+      and json_extract(r.config, '$.repeat_of') is null
+    group by r.run_id
+)
 """
 
 
@@ -128,7 +135,7 @@ def open_now(store: Store) -> list[Run]:
 
 
 def last_round(store: Store) -> datetime | None:
-    """When the newest round on new picks was asked for, in UTC; a repeated one has none."""
+    """When the newest round on new picks began, in UTC; a repeated one has none."""
     row = store.read_one(LAST_ROUND)
     return row["created"] if row else None
 

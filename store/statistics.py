@@ -5,17 +5,18 @@ A pick is a live judgment of a person or a simulated annotator, skips and flags 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from store.database import Store
-from store.rows import utc_now
+from store.rows import Source, utc_now
+from store.runs import LAST_ROUND
 
 
 @dataclass(frozen=True)
 class PickStatistics:
     picks: int
-    picks_since_round: int
     imported: int
     annotators: int
     median_seconds: float | None  # of people
@@ -51,6 +52,13 @@ def picks(store: Store) -> PickStatistics:
     row = store.read_one(PICKS)
     assert row is not None
     return PickStatistics(**row)
+
+
+def picks_since_round(store: Store, sources: Sequence[Source]) -> int:
+    """Picks from `sources`, those that rounds learn from, since the newest round began."""
+    row = store.read_one(SINCE_ROUND, {"sources": list(sources)})
+    assert row is not None
+    return int(row["n"])
 
 
 def own(
@@ -108,17 +116,20 @@ def _midnight(utc_offset_min: int, now: datetime | None) -> datetime:
 
 PICKS = """
 select count(*) filter (source <> 'import') as picks,
-    count(*) filter (
-        source <> 'import' and seq > coalesce((
-            select max(seq) from run
-            where kind = 'round' and json_extract(config, '$.repeat_of') is null
-        ), 0)
-    ) as picks_since_round,
     count(*) filter (source = 'import') as imported,
     count(distinct user_id) filter (source <> 'import') as annotators,
     median(ms_spent) filter (source = 'human') / 1000.0 as median_seconds
 from judgment_live where verdict not in ('skip', 'flag')
 """
+
+SINCE_ROUND = (
+    """
+select count(*) as n from judgment_live
+where verdict not in ('skip', 'flag') and source <> 'import' and list_contains($sources, source)
+  and seq > (select coalesce(seq, 0) from ("""
+    + LAST_ROUND
+    + "))"
+)
 
 OWN = """
 select count(*) filter (created >= $midnight) as today, count(*) as total,

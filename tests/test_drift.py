@@ -42,6 +42,19 @@ def reward_model(store: Store, parent: str | None = None) -> Run:
     return runs.get(store, runs.add(store, "rm", {"settings": {}}, None, parent=parent))
 
 
+def finished(store: Store) -> Run:
+    model = reward_model(store)
+    runs.mark(store, model.run_id, "done")
+    return model
+
+
+def write_measured(meter: DriftMeter, model: Run) -> None:
+    """What the meter keeps, before any round."""
+    meter.folder.mkdir(parents=True)
+    found = {"accuracy": 0.5, "n": 40, "at": 50, "round": "", "reward_model": model.run_id}
+    (meter.folder / "measured.json").write_text(json.dumps(found))
+
+
 def fresh(store: Store, file: Path, model: Run | None = None) -> set[str]:
     written = write_fresh(store, file, SOURCES, model or reward_model(store))
     rows = store.read("select judgment_id from read_parquet($file)", {"file": str(file)})
@@ -57,10 +70,13 @@ def test_fresh_are_peoples_picks_after_the_last_round(
     add_imports(store, 3)
     assert fresh(store, file) == set(first)
     round_id = runs.add(store, "round", {"settings": {}}, None)
+    assert fresh(store, file) == set(first)  # it waits
+    runs.mark(store, round_id, "running")
     assert fresh(store, file) == set()
     later = add_picks(store, ann, 2, "tie")
     runs.add(store, "dpo", {"settings": {}}, None)
-    runs.add(store, "round", {"settings": {}, "repeat_of": round_id}, None)
+    again = runs.add(store, "round", {"settings": {}, "repeat_of": round_id}, None)
+    runs.mark(store, again, "running")
     assert fresh(store, file) == set(later)  # a repeated round learned from none of them
 
 
@@ -83,11 +99,37 @@ def test_what_the_reward_model_was_trained_on_is_not_fresh(
 
 def test_a_measurement_counts_until_the_next_round(store: Store, meter: DriftMeter) -> None:
     assert meter.measured() is None
-    meter.folder.mkdir(parents=True)
-    found = {"accuracy": 0.5, "n": 40, "at": 50, "round": ""}
-    (meter.folder / "measured.json").write_text(json.dumps(found))
+    write_measured(meter, finished(store))
     assert meter.measured() == Drift(0.5, 40, 50)
-    runs.add(store, "round", {"settings": {}}, None)
+    runs.mark(store, runs.add(store, "round", {"settings": {}}, None), "running")
     assert meter.measured() is None
     (meter.folder / "measured.json").write_text("{cut sho")
     assert meter.measured() is None
+
+
+def test_a_measurement_counts_until_the_next_reward_model(store: Store, meter: DriftMeter) -> None:
+    write_measured(meter, finished(store))
+    newer = reward_model(store)
+    assert meter.measured() == Drift(0.5, 40, 50), "it is not trained yet"
+    runs.mark(store, newer.run_id, "done")
+    assert meter.measured() is None
+
+
+def test_without_fresh_picks_no_model_is_loaded(store: Store, meter: DriftMeter) -> None:
+    """As after a reward model that was trained on all of them."""
+    folder = meter.trainer.folder(finished(store).run_id)
+    folder.freeze({"base": "none", "precision": {}, "settings": {}})
+    folder.finish({})
+    meter.measure(50)
+    assert meter.measured() == Drift(1.0, 0, 50)
+    assert not (meter.folder / "log.txt").exists()
+
+
+def test_what_fails_is_told_in_the_log_and_not_as_zero_picks(
+    meter: DriftMeter, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    finished(store)  # its folder is lost
+    meter.measure(50)
+    assert meter.measured() == Drift(1.0, None, 50)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "drift could not be measured" in caplog.text

@@ -18,6 +18,7 @@ from store.database import Store
 from store.judgments import NewJudgment
 from store.prompts import NewPrompt
 from store.rows import Completion, Conflict, Invalid, NotFound, PrefloopError, Run, Verdict
+from tests.stored import add_picks, add_user
 from tests.test_adapters import SHAPES, write
 from train.base_model import BaseModel
 from train.gate import GateConfig
@@ -127,6 +128,16 @@ def test_new_picks_start_one_round_and_not_a_second(
     (run,) = runs.newest(store)
     assert (run.kind, run.status) == ("round", "failed")
     assert run.config["trigger"] == "picks"
+
+
+def test_picks_that_are_not_trained_on_start_no_round(loop: TrainLoop, store: Store) -> None:
+    add_base(store)
+    loop.config = LoopConfig(every_picks=3)
+    loop.trainer.config = TrainConfig(sources=("human",))
+    add_picks(store, add_user(store, "bot", source="simulated"), 3)
+    assert (loop.new_picks(), loop.outlook()[0].message) == (0, "3 more picks.")
+    add_picks(store, add_user(store, "ann"), 1)
+    assert (loop.new_picks(), loop.outlook()[0].message) == (1, "2 more picks.")
 
 
 # --- asking --------------------------------------------------------------------------------------

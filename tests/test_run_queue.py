@@ -337,13 +337,15 @@ def test_a_part_of_a_round_is_repeated_alone(loop: TrainLoop) -> None:
 
 def test_a_repeated_round_has_its_parts(loop: TrainLoop) -> None:
     run = begun(loop, "round", **{"rm.epochs": 1})
+    began = run.changed
     runs.mark(loop.store, run.run_id, "done")
     again = runs.get(loop.store, loop.repeat(run.run_id, None))
+    runs.mark(loop.store, again.run_id, "running")
     configs = loop.trainer.prepare(again)
     assert list(configs) == ["rm", "dpo"]
     assert configs["rm"]["settings"]["epochs"] == 1
     assert {config["run_id"] for config in configs.values()} == {again.run_id}
-    assert runs.last_round(loop.store) == run.created  # it learns from no new picks
+    assert runs.last_round(loop.store) == began  # it learns from no new picks
 
 
 def test_what_cannot_be_repeated(loop: TrainLoop) -> None:

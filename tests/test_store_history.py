@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from store import judgments, policies, prompts, runs, statistics
 from store.database import Store
-from store.rows import NotFound, utc_now
-from tests.stored import LEASE, add_pair, add_picks, add_policy, add_user, pick
+from store.rows import NotFound, Source, utc_now
+from tests.stored import LEASE, add_imports, add_pair, add_picks, add_policy, add_user, pick
+
+SOURCES: tuple[Source, ...] = get_args(Source)
 
 
 def statuses(store: Store) -> dict[str, str]:
@@ -170,18 +173,47 @@ def test_picks_are_live_judgments_of_people(store: Store) -> None:
     assert (found.picks, found.annotators, found.imported) == (6, 2, 0)
 
 
-def test_picks_since_the_round_start_again_with_it(store: Store) -> None:
+def test_picks_since_the_round_start_again_when_it_begins(store: Store) -> None:
     add_policy(store)
     ann = add_user(store, "ann")
     add_picks(store, ann, 3)
-    assert statistics.picks(store).picks_since_round == 3
-    runs.add(store, "rm", {}, None)
-    assert statistics.picks(store).picks_since_round == 3, "only a round counts"
-    runs.add(store, "round", {}, None)
-    assert statistics.picks(store).picks_since_round == 0
+    assert statistics.picks_since_round(store, SOURCES) == 3
+    runs.mark(store, runs.add(store, "rm", {}, None), "running")
+    assert statistics.picks_since_round(store, SOURCES) == 3, "only a round counts"
+    round_id = runs.add(store, "round", {}, None)
+    add_picks(store, ann, 1)
+    assert statistics.picks_since_round(store, SOURCES) == 4, "it waits, and will learn from all"
+    runs.mark(store, round_id, "running")
+    assert statistics.picks_since_round(store, SOURCES) == 0
     add_picks(store, ann, 2)
-    found = statistics.picks(store)
-    assert (found.picks, found.picks_since_round) == (5, 2)
+    runs.mark(store, round_id, "paused")
+    runs.mark(store, round_id, "running")
+    assert statistics.picks_since_round(store, SOURCES) == 2, "its picks are frozen"
+    assert statistics.picks(store).picks == 6
+
+
+def test_picks_since_the_round_are_those_that_one_would_learn_from(store: Store) -> None:
+    add_policy(store)
+    add_picks(store, add_user(store, "ann"), 3)
+    add_picks(store, add_user(store, "bot", source="simulated"), 2)
+    add_imports(store, 4)
+    since = [statistics.picks_since_round(store, [source]) for source in SOURCES]
+    assert since == [3, 2, 0], "an import is no new pick"
+    assert statistics.picks_since_round(store, SOURCES) == 5
+
+
+def test_a_round_that_never_ran_is_no_last_one(store: Store) -> None:
+    add_policy(store)
+    add_picks(store, add_user(store, "ann"), 3)
+    never, paused, first = (runs.add(store, "round", {}, None) for _ in range(3))
+    runs.mark(store, never, "cancelled")
+    assert (runs.last_round(store), statistics.picks_since_round(store, SOURCES)) == (None, 3)
+    runs.mark(store, first, "running")
+    began = runs.get(store, first).changed
+    runs.mark(store, first, "done")
+    assert runs.last_round(store) == began
+    runs.mark(store, paused, "running")  # asked for before, begun after
+    assert runs.last_round(store) == runs.get(store, paused).changed > began
 
 
 def test_own_statistics_are_of_one_annotator_and_of_today(store: Store) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+import time
+from datetime import UTC, datetime, timedelta, timezone
+from itertools import pairwise
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from store.rows import Invalid
+from train.machine_zone import MachineZone
 from train.triggers import (
     Drift,
     LoopConfig,
@@ -25,7 +29,8 @@ LONG_AGO = NOON - timedelta(days=30)
 
 
 def state(picks: int = 5, **changes: Any) -> State:
-    return State(**{"picks": picks, "last_round": LONG_AGO, "checked": NOON} | changes)
+    known = {"picks": picks, "last_round": LONG_AGO, "checked": NOON, "zone": ZONE}
+    return State(**known | changes)
 
 
 def minutes_ago(minutes: float) -> datetime:
@@ -77,6 +82,43 @@ def test_cron_in_local_time(expression: str, checked: datetime, met: bool) -> No
     assert due(NOON, state(0, checked=checked), config) is None  # nothing to learn from
 
 
+@pytest.mark.parametrize(
+    ("night", "expression", "times"),
+    [
+        (datetime(2026, 10, 25, tzinfo=UTC), "0 3 * * *", ["02:00"]),  # 3:00 is 2:00 once more
+        (datetime(2026, 10, 25, tzinfo=UTC), "30 2 * * *", ["00:30"]),  # there are two of them
+        (datetime(2026, 10, 25, tzinfo=UTC), "30 * * * *", ["00:30", "01:30", "02:30"]),
+        (datetime(2026, 3, 29, tzinfo=UTC), "30 2 * * *", ["01:00"]),  # there is none
+        (datetime(2026, 3, 29, tzinfo=UTC), "0 3 * * *", ["01:00"]),
+    ],
+)
+def test_cron_when_the_clocks_change(night: datetime, expression: str, times: list[str]) -> None:
+    config, zone = only(cron=expression), ZoneInfo("Europe/Berlin")
+    looks = [night + timedelta(minutes=10 * n) for n in range(18)]
+    told = [
+        f"{now:%H:%M}"
+        for checked, now in pairwise(looks)
+        if due(now, state(checked=checked, zone=zone), config)
+    ]
+    assert told == times
+
+
+def test_the_machine_knows_when_its_clocks_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+    time.tzset()
+    try:
+        start = datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
+        twice = [(start + timedelta(hours=n)).astimezone(MachineZone()) for n in range(2)]
+        assert [f"{at:%H:%M %z %Z}" for at in twice] == ["02:30 +0200 CEST", "02:30 +0100 CET"]
+        assert [at.astimezone(UTC) for at in twice] == [start, start + timedelta(hours=1)]
+        assert next_time("0 3 * * *", twice[0]) - start == timedelta(hours=1, minutes=30)
+        gap = datetime(2026, 3, 29, 0, 59, tzinfo=UTC).astimezone(MachineZone())
+        assert f"{next_time('30 2 * * *', gap):%H:%M %z}" == "03:00 +0200"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 def test_a_cron_time_within_the_cool_down_is_left_out() -> None:
     config = only(cron="0 12 * * *", cron_cooldown_minutes=60)
     early = state(checked=minutes_ago(1), last_round=minutes_ago(59))
@@ -93,7 +135,10 @@ def test_a_cron_time_within_the_cool_down_is_left_out() -> None:
         (Drift(0.60, 50, 50), LONG_AGO, None),
         (Drift(0.59, 50, 50), minutes_ago(59), None),
         (Drift(0.59, 50, 50), minutes_ago(60), "drift"),
-        (Drift(0.0, 0, 50), LONG_AGO, None),  # it could not be measured
+        (Drift(0.59, 25, 50), LONG_AGO, "drift"),
+        (Drift(0.0, 24, 50), LONG_AGO, None),  # the rest are ties
+        (Drift(0.0, 0, 50), LONG_AGO, None),
+        (Drift(0.0, None, 50), LONG_AGO, None),  # it could not be measured
     ],
 )
 def test_drift(drift: Drift | None, last_round: datetime, trigger: str | None) -> None:
@@ -184,6 +229,30 @@ def test_a_paused_round_holds_the_triggers() -> None:
             "The reward model orders 71 % of 52 fresh picks rightly; a round starts below 60 %.",
             None,
         ),
+        (
+            only(drift_below=0.6, drift_picks=49),
+            state(60, has_reward_model=True, drift=Drift(0.0, 1, 49)),
+            "drift",
+            "too_few",
+            "Too few fresh picks name a better answer: 1, and it takes 25.",
+            None,
+        ),
+        (
+            only(drift_below=0.6),
+            state(60, has_reward_model=True, drift=Drift(1.0, 0, 52)),
+            "drift",
+            "too_few",
+            "Too few fresh picks name a better answer: 0, and it takes 25.",
+            None,
+        ),
+        (
+            only(drift_below=0.6),
+            state(60, has_reward_model=True, drift=Drift(1.0, None, 52)),
+            "drift",
+            "not_measured",
+            "The fresh picks could not be scored; the app's log says why.",
+            None,
+        ),
         (only(), state(), "drift", "off", "Off.", None),
         (only(), state(), "person", "person", "A person can start a round at any time.", 0),
     ],
@@ -194,6 +263,13 @@ def test_what_a_trigger_waits_for(
     told = {one.name: one for one in outlook(NOON, known, config)}[name]
     assert (told.key, told.message, told.due_in) == (key, message, due_in)
     assert told.on is (key != "off")
+
+
+@pytest.mark.parametrize(("minutes", "cooldown"), [(0, 0), (30, 20 * 60)])
+def test_without_picks_a_cron_time_cools_down_as_it_is_set(minutes: int, cooldown: float) -> None:
+    config = only(cron="0 3 * * *", cron_cooldown_minutes=minutes)
+    told = outlook(NOON, state(0, last_round=minutes_ago(10)), config)[2]
+    assert (told.key, told.due_in, told.cooldown) == ("no_picks", None, cooldown)
 
 
 def test_what_the_outlook_calls_now_is_due() -> None:

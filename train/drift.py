@@ -28,9 +28,11 @@ class DriftMeter:
         self.folder = store.data_dir / "drift"
 
     def measured(self) -> Drift | None:
-        """The last measurement, when it was made after the last round."""
-        known = _read(self.folder / "measured.json")
-        if known is None or known["round"] != self._last_round():
+        """The last measurement, when it came after the last round and by the newest model."""
+        known, model = _read(self.folder / "measured.json"), runs.newest_reward_model(self.store)
+        if known is None or model is None or known["reward_model"] != model.run_id:
+            return None
+        if known["round"] != self._last_round():
             return None
         return Drift(known["accuracy"], known["n"], known["at"])
 
@@ -39,11 +41,14 @@ class DriftMeter:
         be measured starts nothing, and is tried again after as many new picks."""
         model = runs.newest_reward_model(self.store)
         assert model is not None
-        facts: dict[str, Any] = {"accuracy": 1.0, "n": 0}
+        facts: dict[str, Any] = {"accuracy": 1.0, "n": None}
         try:
             facts |= self._score(model)
         except (OSError, ValueError, KeyError, PrefloopError) as error:
             log.warning("drift could not be measured: %s", error)
+        else:
+            share, n = 100 * facts["accuracy"], facts["n"]
+            log.info("%s orders %.0f %% of %d fresh picks as people did", model.run_id, share, n)
         facts |= {
             "at": picks,
             "round": self._last_round(),
@@ -52,8 +57,6 @@ class DriftMeter:
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "measured.json").write_text(json.dumps(facts, indent=1))
-        share, n = 100 * facts["accuracy"], facts["n"]
-        log.info("%s orders %.0f %% of %d fresh picks as people did", model.run_id, share, n)
 
     def _score(self, model: Run) -> dict[str, Any]:
         """Raises OSError or ValueError when there is no result."""
@@ -62,6 +65,8 @@ class DriftMeter:
         before = trained.config()
         file = self.folder / "picks.parquet"
         rows = fresh.write_fresh(self.store, file, self.trainer.config.sources, model)
+        if not rows:  # the model was trained on all of them
+            return {"n": 0}
         wanted = {
             "base": before["base"],
             "precision": before["precision"],

@@ -15,6 +15,7 @@ from store import runs, statistics
 from store.database import Store
 from store.rows import RUN_KINDS, Conflict, Invalid, Run, RunKind
 from train.drift import DriftMeter
+from train.machine_zone import MachineZone
 from train.policy.registry import PolicyRegistry
 from train.rounds import Rounds
 from train.runs import PAUSED, Trainer, configured, reconcile
@@ -50,7 +51,7 @@ class TrainLoop:
         self.drift = DriftMeter(store, trainer)
         self._wake = threading.Event()
         self._deciding = threading.Lock()  # held from a look at a run's status to its next event
-        self._started = self._checked = local_now()
+        self._started = self._checked = datetime.now(UTC)
         self._left_alone: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="train-loop", daemon=True)
 
@@ -170,8 +171,12 @@ class TrainLoop:
             if run.status == "queued" and run.run_id not in self._left_alone
         ]
 
+    def new_picks(self) -> int:
+        """Since the last round began, of those that the next one would learn from."""
+        return statistics.picks_since_round(self.store, self.trainer.config.sources)
+
     def outlook(self) -> list[TriggerState]:
-        return outlook(local_now(), self._state(), self.config)
+        return outlook(datetime.now(UTC), self._state(), self.config)
 
     def _add(self, kind: RunKind, config: dict[str, Any], user_id: str | None) -> str:
         with self._deciding:
@@ -237,7 +242,7 @@ class TrainLoop:
             return runs.get(self.store, waiting[0].run_id)
 
     def _triggered(self) -> bool:
-        now, state = local_now(), self._state()
+        now, state = datetime.now(UTC), self._state()
         trigger = None if state.held else due(now, state, self.config)
         self._checked = now
         if trigger:
@@ -254,15 +259,11 @@ class TrainLoop:
         last = runs.last_round(self.store)
         held = [r for r in runs.open_now(self.store) if r.kind == "round" and r.status == "paused"]
         return State(
-            picks=statistics.picks(self.store).picks_since_round,
-            last_round=last.replace(tzinfo=UTC).astimezone() if last else self._started,
+            picks=self.new_picks(),
+            last_round=last.replace(tzinfo=UTC) if last else self._started,
             checked=self._checked,
+            zone=MachineZone(),
             drift=self.drift.measured(),
             has_reward_model=runs.newest_reward_model(self.store) is not None,
             held=held[0].run_id if held else None,
         )
-
-
-def local_now() -> datetime:
-    """Cron expressions are meant in the time of the machine."""
-    return datetime.now(UTC).astimezone()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Literal
 
 from cronsim import CronSim, CronSimError
@@ -36,7 +36,7 @@ class LoopConfig:
     every_minutes: int = 0  # a round after this long when there is any new pick; 0 turns this off
     cron: str = ""  # local time, such as "0 3 * * *"; a round then when there is any new pick
     drift_below: float = 0.0  # share of fresh picks that the reward model orders rightly; 0 is off
-    drift_picks: int = 50  # fresh picks for one measurement
+    drift_picks: int = 50  # fresh picks for one measurement; half of them must name a better answer
     picks_cooldown_minutes: int = 0  # since the last round began
     cron_cooldown_minutes: int = 0
     drift_cooldown_minutes: int = 60
@@ -49,7 +49,7 @@ class LoopConfig:
         if not 0 <= self.drift_below < 1:
             raise Invalid(f"loop.drift_below is a share from 0 to 1, not {self.drift_below}.")
         if self.cron:
-            next_time(self.cron, datetime(2000, 1, 1))  # noqa: DTZ001 - only the form is checked
+            next_time(self.cron, datetime(2000, 1, 1, tzinfo=UTC))  # only the form is checked
 
     def by_hand(self) -> LoopConfig:
         """Rounds start when a person asks for them and not otherwise."""
@@ -61,17 +61,19 @@ class Drift:
     """How the newest reward model ordered picks that came after it."""
 
     accuracy: float
-    picks: int  # that were scored; 0: it failed
+    picks: int | None  # that were scored, so without ties; None: it failed
     at: int  # new picks since the last round when it was measured
 
 
 @dataclass(frozen=True)
 class State:
-    """What the triggers look at. Times are local, all with the same zone."""
+    """What the triggers look at. Times are in UTC: within a local zone Python adds and compares
+    what clocks show, which is an hour off when they change."""
 
     picks: int  # new since the last round began
     last_round: datetime  # when it began; the start of the app when there was none yet
     checked: datetime  # the look before this one: a cron time is met between two looks
+    zone: tzinfo = UTC  # that cron expressions mean
     drift: Drift | None = None  # measured since the last round
     has_reward_model: bool = False
     held: str | None = None  # a paused round: who paused it wants the device for something else
@@ -118,9 +120,10 @@ def cooldown(now: datetime, state: State, minutes: float) -> float:
 
 
 def next_time(expression: str, after: datetime) -> datetime:
-    """The first time of a cron expression after a moment. Raises Invalid."""
+    """The first time of a cron expression after a moment, in its zone. Raises Invalid."""
     try:
-        return next(CronSim(expression, after))
+        # In the hour that clocks repeat CronSim begins with its first half: a time that is over.
+        return next(at for at in CronSim(expression, after) if at.timestamp() > after.timestamp())
     except (CronSimError, StopIteration):
         raise Invalid(
             f"loop.cron {expression!r} is no cron expression: write minute, hour, day, month and "
@@ -166,14 +169,21 @@ def _enough_picks(state: State, config: LoopConfig) -> bool:
 
 def _cron_met(now: datetime, state: State, config: LoopConfig) -> bool:
     """Times that passed while the app was off, or during a cool-down, are left out."""
-    return bool(config.cron) and next_time(config.cron, state.checked) <= now
+    if not config.cron:
+        return False
+    return next_time(config.cron, state.checked.astimezone(state.zone)) <= now
 
 
 def _drifted(state: State, config: LoopConfig) -> bool:
     measured = state.drift
-    if not config.drift_below or measured is None or not measured.picks:
+    if measured is None or (measured.picks or 0) < _least_scored(config):
         return False
     return measured.accuracy < config.drift_below
+
+
+def _least_scored(config: LoopConfig) -> int:
+    """Picks below which a measurement says nothing: a single wrong one would start a round."""
+    return math.ceil(config.drift_picks / 2)
 
 
 def _off(name: Trigger) -> TriggerState:
@@ -202,13 +212,12 @@ def _cron_outlook(now: datetime, state: State, config: LoopConfig) -> TriggerSta
     if not config.cron:
         return _off("cron")
     wait = cooldown(now, state, config.cron_cooldown_minutes)
-    at = next_time(config.cron, now + timedelta(seconds=wait))
-    seconds = (at - now).total_seconds()
     if not state.picks:
-        return _no_picks("cron", seconds)
+        return _no_picks("cron", wait)
+    at = next_time(config.cron, (now + timedelta(seconds=wait)).astimezone(state.zone))
     values = {"time": f"{at:%Y-%m-%d %H:%M}", "cron": config.cron}
     message = f"At {values['time']}."
-    return TriggerState("cron", True, "at", message, values, seconds, wait)
+    return TriggerState("cron", True, "at", message, values, (at - now).total_seconds(), wait)
 
 
 def _drift_outlook(now: datetime, state: State, config: LoopConfig) -> TriggerState:
@@ -224,12 +233,21 @@ def _drift_outlook(now: datetime, state: State, config: LoopConfig) -> TriggerSt
         return TriggerState("drift", True, "measure_in", message, {"n": missing}, None, wait)
     if _drifted(state, config):
         return _ready("drift", wait)
-    if not state.drift.picks:
+    return _measured(state.drift, config, wait)
+
+
+def _measured(drift: Drift, config: LoopConfig, wait: float) -> TriggerState:
+    """Why this measurement starts no round."""
+    if drift.picks is None:
         message = "The fresh picks could not be scored; the app's log says why."
         return TriggerState("drift", True, "not_measured", message, {}, None, wait)
+    if drift.picks < _least_scored(config):
+        values = {"n": drift.picks, "least": _least_scored(config)}
+        message = "Too few fresh picks name a better answer: {n}, and it takes {least}."
+        return TriggerState("drift", True, "too_few", message.format(**values), values, None, wait)
     values = {
-        "percent": round(100 * state.drift.accuracy),
-        "n": state.drift.picks,
+        "percent": round(100 * drift.accuracy),
+        "n": drift.picks,
         "bound": round(100 * config.drift_below),
     }
     message = (
