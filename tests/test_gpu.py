@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -18,8 +19,13 @@ from benchmarks.gpu_training import (
 )
 from benchmarks.precision_gap import SERVED, serving, trained
 from train.base_model import STARTER, resolve
-from train.policy.vllm import has_nvidia_driver
+from train.launch import LaunchConfig
+from train.policy.registry import BASE_POLICY
+from train.policy.server import PolicyServer
+from train.policy.sleep import TOKENS, is_same
+from train.policy.vllm import PolicyConfig, has_nvidia_driver
 from train.precision import measure
+from train.sharing import yielded
 
 PICKS, WORDS = 48, 448  # 12 steps of 4 pairs, each pair about 1,000 tokens
 SLOWEST = 0.85  # of stock TRL; adapters in float32 cost a little
@@ -88,6 +94,36 @@ def test_the_policy_that_is_served_on_the_gpu_is_the_one_that_was_trained(
     assert found is not None
     print(f"\n{precision}: {found.mean:.4f} per token, largest {found.max:.3f}")
     assert found.warning is None
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("sharing", ["sleep", "stop"])
+def test_vllm_gives_its_memory_to_a_run_and_answers_afterwards_as_before(
+    card_gb: float, tmp_path: Path, sharing: Literal["sleep", "stop"]
+) -> None:
+    config = PolicyConfig(device="cuda", gpu_memory=0.5)
+    server = PolicyServer(config, resolve(STARTER), tmp_path / "vllm.log", can_sleep=True)
+    server.start()
+    try:
+        server.wait_up(config.start_timeout_s)
+        before, served_gb = server.client.greedy(BASE_POLICY, TOKENS), used_gb()
+        with yielded(server, LaunchConfig(gpu_sharing=sharing)):
+            resting_gb = used_gb()
+        server.wait_up(config.start_timeout_s)
+        after = server.client.greedy(BASE_POLICY, TOKENS)
+    finally:
+        server.stop()
+    print(f"\n{sharing}: {served_gb:.1f} GB of the card while it serves, {resting_gb:.1f} at rest")
+    assert is_same(before, after)
+    assert served_gb - resting_gb > 0.4 * card_gb
+
+
+def used_gb() -> float:
+    """Memory of the card that any process has taken."""
+    import torch
+
+    free, whole = torch.cuda.mem_get_info()
+    return float(whole - free) / 1e9
 
 
 @pytest.mark.parametrize(
