@@ -20,10 +20,9 @@ from benchmarks.gpu_training import (
 from benchmarks.precision_gap import SERVED, serving, trained
 from train.base_model import STARTER, resolve
 from train.launch import LaunchConfig
-from train.policy.registry import BASE_POLICY
 from train.policy.server import PolicyServer
 from train.policy.sleep import TOKENS, is_same
-from train.policy.vllm import PolicyConfig, has_nvidia_driver
+from train.policy.vllm import SERVED_NAME, PolicyConfig, has_nvidia_driver
 from train.precision import measure
 from train.sharing import yielded
 
@@ -106,11 +105,11 @@ def test_vllm_gives_its_memory_to_a_run_and_answers_afterwards_as_before(
     server.start()
     try:
         server.wait_up(config.start_timeout_s)
-        before, served_gb = server.client.greedy(BASE_POLICY, TOKENS), used_gb()
+        before, served_gb = server.client.greedy(SERVED_NAME, TOKENS), used_gb()
         with yielded(server, LaunchConfig(gpu_sharing=sharing)):
             resting_gb = used_gb()
         server.wait_up(config.start_timeout_s)
-        after = server.client.greedy(BASE_POLICY, TOKENS)
+        after = server.client.greedy(SERVED_NAME, TOKENS)
     finally:
         server.stop()
     print(f"\n{sharing}: {served_gb:.1f} GB of the card while it serves, {resting_gb:.1f} at rest")

@@ -15,6 +15,7 @@ from train.base_model import BaseModel
 from train.processor import multiplies_bf16
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM accepts
+SERVED_NAME = "base"  # of the model without an adapter
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def vllm_command(
         "--model",
         str(base.path),
         "--served-model-name",
-        "base",
+        SERVED_NAME,
         "--dtype",
         "bfloat16" if on_cuda(config) or multiplies_bf16() else "float32",  # as it is trained
         "--enable-lora",
