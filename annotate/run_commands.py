@@ -47,8 +47,8 @@ def _add_train(cli: typer.Typer, connect: Connect) -> None:
     ) -> None:
         """Train on the picks: sft, rm, dpo, kto, or a whole round with its gate."""
         body = {"kind": kind, "set": _settings(set_ or [])}
-        runs_here = not (preview or list_settings)
-        with connect(config, data_dir, policy=kind == "round" and runs_here) as client:
+        runs_here = not (preview or list_settings)  # then vLLM scores the policy that it makes
+        with connect(config, data_dir, policy=kind != "rm" and runs_here) as client:
             if list_settings:
                 print(settings_text(client.get(f"/runs/settings/{kind}")))
             elif preview:

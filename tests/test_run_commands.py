@@ -34,12 +34,19 @@ def token(site: Site) -> str:
 
 
 @pytest.fixture(scope="module")
-def cli(site: Site) -> typer.Typer:
+def served() -> list[bool]:
+    """Of each command: whether an app of its own would start vLLM."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def cli(site: Site, served: list[bool]) -> typer.Typer:
     secret = token(site)
 
     def connect(
         config_file: Path | None, data_dir: Path | None, *, policy: bool = False
     ) -> AbstractContextManager[ApiClient]:
+        served.append(policy)
         return ApiClient(site.url, secret)
 
     made = typer.Typer()
@@ -86,6 +93,27 @@ def test_a_run_is_started_and_steered(cli: typer.Typer, site: Site) -> None:
     assert said(cli, "runs", "cancel", "run-000001").startswith("run-000001 ends")
     assert "Cancelled before it started." in said(cli, "runs", "list")
     assert said(cli, "runs", "log", "run-000001") == "\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "policy"),
+    [
+        (("round",), True),
+        (("dpo",), True),
+        (("kto",), True),
+        (("sft",), True),
+        (("rm",), False),
+        (("dpo", "--preview"), False),
+        (("round", "--list-settings"), False),
+    ],
+    ids=str,
+)
+def test_vllm_starts_for_a_run_that_makes_a_policy(
+    cli: typer.Typer, served: list[bool], arguments: tuple[str, ...], policy: bool
+) -> None:
+    """It scores what was trained: the gap is measured in each run."""
+    said(cli, "train", *arguments)
+    assert served[-1] is policy
 
 
 @pytest.mark.parametrize(
