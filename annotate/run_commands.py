@@ -51,10 +51,14 @@ def _add_train(cli: typer.Typer, connect: Connect) -> None:
         with connect(config, data_dir, policy=kind != "rm" and runs_here) as client:
             if list_settings:
                 print(settings_text(client.get(f"/runs/settings/{kind}")))
-            elif preview:
-                print(plan_text(client.post("/runs/preview", body)))
-            else:
-                _go(client, client.post("/runs", body)["run_id"], wait, "{run} is queued.")
+                return
+            plan = client.post("/runs/preview", body)
+            print(plan_text(plan), flush=True)
+            if preview:
+                return
+            if plan["problem"]:
+                raise Invalid(plan["problem"])
+            _go(client, client.post("/runs", body)["run_id"], wait, "{run} is queued.")
 
 
 def _add_runs(cli: typer.Typer, connect: Connect) -> None:

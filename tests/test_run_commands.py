@@ -85,7 +85,9 @@ def test_all_settings_are_listed(cli: typer.Typer) -> None:
 
 
 def test_a_run_is_started_and_steered(cli: typer.Typer, site: Site) -> None:
-    assert said(cli, "train", "dpo", "--set", "epochs=2").startswith("run-000001 is queued. ")
+    started = said(cli, "train", "dpo", "--set", "epochs=2")
+    plan = said(cli, "train", "dpo", "--set", "epochs=2", "--preview")
+    assert started.startswith(f"{plan}run-000001 is queued. ")  # what it will do comes first
     assert "run-000001  dpo   queued" in said(cli, "runs")
     assert said(cli, "runs", "pause", "run-000001").startswith("run-000001 pauses")
     assert json.loads(said(cli, "runs", "show", "run-000001"))["status"] == "paused"
@@ -131,6 +133,17 @@ def test_what_cannot_be_done(
 ) -> None:
     done = ask(cli, *arguments)
     assert isinstance(done.exception, error) and words in str(done.exception)
+
+
+def test_a_run_that_cannot_start_is_not_queued(tmp_path: Path) -> None:
+    with made_site(tmp_path) as empty:
+        secret = token(empty)
+        made = typer.Typer()
+        add_commands(made, lambda *_, policy=False: ApiClient(empty.url, secret))
+        done = ask(made, "train", "dpo")
+        assert isinstance(done.exception, Invalid) and "picks" in str(done.exception)
+        assert done.output.startswith("dpo: No picks\n")
+        assert runs.newest(empty.store) == []
 
 
 def test_a_run_must_be_named(cli: typer.Typer) -> None:
