@@ -229,6 +229,8 @@ def summary(run: dict[str, Any]) -> str:
     for name, part in (("reward model", metrics.get("reward_model")), (own, metrics)):
         if part:
             lines.append(f"  {name}: {_result(part)}")
+    if warning := metrics.get("precision_gap", {}).get("warning"):
+        lines.append(f"Warning: {warning}")
     return "\n".join(lines)
 
 

@@ -135,7 +135,7 @@ class TrainingRoom:
             "resumable": "resume" in brief["can"],
             "place": queue.index(run_id) + 1 if run_id in queue else None,
             "time_left_s": time_left_s(lines) if run.status == "running" else None,
-            "warnings": [asdict(one) for one in run_warnings(lines, samples)],
+            "warnings": [asdict(one) for one in run_warnings(lines, samples, run.metrics)],
             "repeat": self._repeat_command(brief),
             "parts": [self._brief(part, names) | {"config": self._config(part)} for part in parts],
         }

@@ -12,6 +12,7 @@ from store import runs
 from store.rows import Run
 from tests.stored import add_imports, add_picks, add_policy, add_user
 from tests.website import Site, error_code, made_site
+from train.precision import Gap
 from train.runs import Trainer
 
 API = "/api/v1"
@@ -260,6 +261,14 @@ def test_people_have_their_names_in_metrics(site: Site, api: httpx.Client) -> No
     runs.mark(site.store, run_id, "done", metrics=metrics)
     told = api.get(f"/runs/{run_id}").json()["metrics"]["reward_model"]["accuracy_by_annotator"]
     assert told == {"ann": by[ann["user_id"]], "gone": {"n": 1}}
+
+
+def test_a_policy_that_is_not_served_as_trained_is_a_warning(site: Site, api: httpx.Client) -> None:
+    gap = Gap(0.0531, 0.4, 900, 2.0, bound=0.02).as_dict()
+    run_id = runs.add(site.store, "dpo", {"settings": {}}, None)
+    runs.mark(site.store, run_id, "done", metrics={"precision_gap": gap})
+    (warning,) = api.get(f"/runs/{run_id}").json()["warnings"]
+    assert (warning["key"], warning["values"]) == ("precision_gap", {"mean": 0.0531, "bound": 0.02})
 
 
 def test_what_the_next_round_waits_for(api: httpx.Client) -> None:

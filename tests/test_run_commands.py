@@ -204,6 +204,7 @@ def test_the_list_says_how_a_run_did(cli: typer.Typer, site: Site) -> None:
                 "rows_train": 18,
                 "rows_eval": 6,
                 "rows_cut": 1,
+                "precision_gap": {"mean": 0.0531, "warning": "It differs."},
                 "accuracy": 0.75,
                 "accuracy_low": 0.5,
                 "accuracy_high": 0.9,
@@ -216,6 +217,7 @@ def test_the_list_says_how_a_run_did(cli: typer.Typer, site: Site) -> None:
                     "  dpo policy: 18 rows used, 6 held out, 0 too long, 0 identical, 1 cut short; "
                     "held-out accuracy 75.0% (95 % interval 50.0% to 90.0%)"
                 ),
+                "Warning: It differs.",
             ],
         ),
     ],
