@@ -287,6 +287,20 @@ def test_the_last_words_of_a_run_are_shown(site: Site, opened: Opener) -> None:
     expect(log.locator("pre.log")).to_have_text("at work at its end")
 
 
+MACHINE = {"device": ["0,1", ""], "processes": [2, 1]}
+
+
+def test_a_repeated_run_tells_what_is_different_now(site: Site, opened: Opener) -> None:
+    run_id = runs.add(site.store, "sft", {"settings": {}, "repeat_of": "run-000004"}, None)
+    differ = {"versions_differ": {"trl": ["1.15.0", "1.16.0"]}, "machine_differs": MACHINE}
+    folder_of(site.store, run_id).freeze({"kind": "sft", "settings": {"epochs": 2}} | differ)
+    runs.mark(site.store, run_id, "cancelled")
+    expect(at(site, opened, f"{run_id}/config").page.locator("#panel .notice")).to_have_text(
+        "Libraries or the machine have changed since run-000004, so the figures may differ a "
+        "little: trl 1.15.0 → 1.16.0, device 0,1 → –, processes 2 → 1"
+    )
+
+
 def test_quick_turns_between_runs_end_at_the_last_one(
     site: Site, opened: Opener, made: dict[str, str]
 ) -> None:
