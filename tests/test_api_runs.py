@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from annotate.app_file import as_typed
 from store import runs
 from store.rows import Run
 from tests.stored import add_imports, add_picks, add_policy, add_user
@@ -89,7 +93,7 @@ def test_a_preview_starts_nothing(site: Site, api: httpx.Client) -> None:
     told = api.post("/runs/preview", json={"kind": "round", "set": {"dpo.beta": 0.2}}).json()
     assert told.keys() == {"kind", "command", "problem", "warnings", "parts"}
     folder = site.store.data_dir.resolve()  # not the one that a command takes by itself
-    assert told["command"] == f"prefloop train round --set dpo.beta=0.2 --data-dir {folder}"
+    assert told["command"] == f"{as_typed()} train round --set dpo.beta=0.2 --data-dir {folder}"
     assert told["problem"] is None
     rm, dpo = told["parts"]
     assert rm["plan"]["sentence"] == "26 picks: 18 pairs, 1 tie at 50 %, 7 held out"
@@ -98,6 +102,21 @@ def test_a_preview_starts_nothing(site: Site, api: httpx.Client) -> None:
     assert dpo["rule"]["ties"] == "Ties are left out."
     assert dpo["steps"] == 3 * dpo["settings"]["epochs"]  # 18 rows in batches of 8
     assert len(runs.newest(site.store)) == before
+
+
+def test_a_command_names_the_configuration_of_the_app(tmp_path: Path) -> None:
+    """With another one it would load another model, and be refused."""
+    file = tmp_path / "my model.toml"
+    with (
+        made_site(tmp_path / "data", config_file=file) as site,
+        site.signed_in("researcher") as client,
+    ):
+        told = client.post(f"{API}/runs/preview", json={"kind": "sft"}).json()["command"]
+    assert shlex.split(told) == [
+        *(as_typed(), "train", "sft"),
+        *("--config", str(file), "--data-dir", str(tmp_path / "data")),
+    ]
+    assert shutil.which(as_typed()), "it runs as it is shown"
 
 
 @pytest.mark.parametrize(
@@ -172,7 +191,7 @@ def test_a_run_is_repeated(site: Site, api: httpx.Client, trainer: Trainer) -> N
     told = api.get(f"/runs/{run_id}").json()
     folder = site.store.data_dir.resolve()
     assert told["can"] == ["repeat"]
-    assert told["repeat"] == f"prefloop runs repeat {run_id} --data-dir {folder}"
+    assert told["repeat"] == f"{as_typed()} runs repeat {run_id} --data-dir {folder}"
     again = api.post(f"/runs/{run_id}/repeat").json()["run_id"]
     config = api.get(f"/runs/{again}").json()["config"]
     assert config["repeat_of"] == run_id and config["settings"] == {"epochs": 1}

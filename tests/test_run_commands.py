@@ -13,6 +13,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from annotate.api_client import ApiClient
+from annotate.app_file import as_typed
 from annotate.commands import add_commands
 from annotate.run_commands import follow, summary
 from store import runs, users
@@ -72,7 +73,7 @@ def test_a_plan_is_told_before_the_start(cli: typer.Typer, site: Site) -> None:
     assert "  Settings: the preset, but epochs=2, batch=6, beta=0.2." in told
     assert "  6 steps on 18 rows." in told
     folder = site.store.data_dir.resolve()  # not the one that a command takes by itself
-    assert told[-1] == f"prefloop train round {' '.join(sets)} --data-dir {folder}"
+    assert told[-1] == f"{as_typed()} train round {' '.join(sets)} --data-dir {folder}"
     assert runs.newest(site.store) == []
 
 
