@@ -162,6 +162,14 @@ def test_a_run_waits_pauses_and_waits_again(api: httpx.Client) -> None:
         assert (refused.status_code, error_code(refused)) == (409, "conflict"), action
 
 
+def test_settings_are_stored_in_their_type(api: httpx.Client) -> None:
+    """A command sends texts; the form that changes the run would show "false" as switched on."""
+    given = {"dpo.gradient_checkpointing": "false", "rm.epochs": "2", "dpo.beta": 0.2}
+    run_id = start(api, "round", **given)
+    asked = api.get(f"/runs/{run_id}").json()["asked"]
+    assert asked == {"dpo.gradient_checkpointing": False, "rm.epochs": 2, "dpo.beta": 0.2}
+
+
 def test_the_queue_has_an_end(api: httpx.Client) -> None:
     for _ in range(20):
         start(api, "rm")
