@@ -20,6 +20,7 @@ from train.precision import Gap
 from train.runs import Trainer
 
 API = "/api/v1"
+CUT = {"tokens": 64, "cut": True}  # of a sample
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +241,7 @@ def test_a_run_at_work(site: Site, api: httpx.Client, trainer: Trainer) -> None:
         line = {"step": step, "max_steps": 8, "seconds": 2.0 * step, "loss": 1.0 - step / 10}
         folder.add_progress(line)
     prompt = [{"role": "user", "content": "Why?"}]
-    folder.add_sample({"step": 0, "prompt": prompt, "text": "**So.** <script>x</script>"})
+    folder.add_sample({"step": 0, "prompt": prompt, "text": "**So.** <script>x</script>"} | CUT)
     folder.log.write_text("one\ntwo\nthree\n")
 
     one = api.get(f"/runs/{run.run_id}").json()
@@ -259,6 +260,7 @@ def test_a_run_at_work(site: Site, api: httpx.Client, trainer: Trainer) -> None:
 
     (sample,) = api.get(f"/runs/{run.run_id}/samples").json()["samples"]
     assert (sample["step"], sample["part"], sample["prompt"]) == (0, "dpo", prompt)
+    assert sample | CUT == sample  # the page tells a cut answer from a whole one
     assert "<strong>So.</strong>" in sample["html"] and "<script>" not in sample["html"]
     assert api.get(f"/runs/{run.run_id}/log", params={"lines": 2}).json() == {"log": "two\nthree"}
     assert api.get(f"/runs/{run.run_id}/log", params={"lines": 0}).status_code == 422

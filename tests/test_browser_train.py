@@ -280,10 +280,11 @@ def test_the_last_words_of_a_run_are_shown(site: Site, opened: Opener) -> None:
     expect(page.locator(".run-head")).to_contain_text("measuring the result")
     expect(page.locator(".sample section")).to_have_count(1)
     expect(log.locator("pre.log")).to_have_text("at work")
-    folder.add_sample({"step": 9, "prompt": asked, "text": "Because."})
+    folder.add_sample({"step": 9, "prompt": asked, "text": "Because.", "cut": True})
     folder.log.write_text("at work\nat its end\n", encoding="utf-8")
     runs.mark(site.store, run_id, "done")
     expect(page.locator(".sample section")).to_have_count(2)
+    expect(page.locator(".sample h4 .sub")).to_have_text(["2 words", "1 word · cut at the limit"])
     expect(page.locator(".run-head")).to_contain_text("trained 1 min 15 s")
     expect(log.locator("pre.log")).to_have_text("at work at its end")
 
