@@ -22,7 +22,7 @@ import typer
 
 from annotate.accounts import Accounts
 from annotate.api_client import ApiClient
-from annotate.app_file import ADMIN, announced, running_app
+from annotate.app_file import ADMIN, announced, as_typed, running_app
 from annotate.command_options import ConfigOption, DataDirOption
 from annotate.commands import add_commands
 from annotate.desk import Desk, DeskConfig
@@ -103,8 +103,11 @@ class RunningApp:
 
 
 @contextmanager
-def running(config: Config, *, policy: bool, automatic: bool) -> Iterator[RunningApp]:
-    """The whole app. `policy`: with vLLM. `automatic`: rounds start by themselves."""
+def running(
+    config: Config, file: Path | None, *, policy: bool, automatic: bool
+) -> Iterator[RunningApp]:
+    """The whole app. `file`: given as --config. `policy`: with vLLM. `automatic`: rounds start by
+    themselves."""
     sharing.check(config.train, config.policy)
     with ExitStack() as owned:
         store = owned.enter_context(Store.open(config.data_dir))
@@ -130,7 +133,7 @@ def running(config: Config, *, policy: bool, automatic: bool) -> Iterator[Runnin
         loop = TrainLoop(store, registry, trainer, trial, when, sampler.wake)
         owned.callback(loop.stop)
         desk = Desk(store, sampler, server, config.desk)
-        research = Research(store, registry, loop)
+        research = Research(store, registry, loop, file)
         accounts = Accounts(store)
         site = create_app(
             desk=desk,
@@ -169,7 +172,7 @@ def connect(
         return
     log_to(config.data_dir, console=False)
     quiet = replace(config, app=replace(config.app, host="127.0.0.1", port=0, browser=False))
-    with running(quiet, policy=policy, automatic=False) as app:
+    with running(quiet, config_file, policy=policy, automatic=False) as app:
         if policy:
             app.server.wait_up(config.policy.start_timeout_s)
         with ApiClient(app.url, app.token, temporary=True) as client:
@@ -202,7 +205,7 @@ def serve(
     asked: list[int] = []  # signals; a list, because setting an Event in a handler can deadlock
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: asked.append(number))
-    with running(settings, policy=True, automatic=True) as app:
+    with running(settings, config, policy=True, automatic=True) as app:
         greet(app, settings)
         wait_for_end(app.server, asked)
         print("Stopping.", flush=True)
@@ -217,12 +220,6 @@ def greet(app: RunningApp, config: Config) -> None:
     print(f"         (good for one sign-in; `{again}` makes another)", flush=True)
     if config.app.browser and (os.environ.get("DISPLAY") or sys.platform == "darwin"):
         webbrowser.open(links[1])
-
-
-def as_typed() -> str:
-    """How the console script of this environment is called from here."""
-    script = Path(sys.executable).parent / "prefloop"
-    return os.path.relpath(script) if script.exists() else "prefloop"
 
 
 def wait_for_end(server: PolicyServer, asked: list[int]) -> None:

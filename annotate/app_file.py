@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,3 +42,9 @@ def running_app(data_dir: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, httpx.HTTPError):
         return None  # none was started, or it was killed and left the file
     return found
+
+
+def as_typed() -> str:
+    """How the console script of this environment is called from here."""
+    script = Path(sys.executable).parent / "prefloop"
+    return os.path.relpath(script) if script.exists() else "prefloop"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 
 from annotate.training_room import TrainingRoom
 from annotate.views import Overview
@@ -15,9 +16,15 @@ from train.policy.registry import PolicyRegistry
 
 
 class Research:
-    def __init__(self, store: Store, registry: PolicyRegistry, loop: TrainLoop) -> None:
+    def __init__(
+        self,
+        store: Store,
+        registry: PolicyRegistry,
+        loop: TrainLoop,
+        config_file: Path | None = None,
+    ) -> None:
         self.store, self.registry, self.loop = store, registry, loop
-        self.room = TrainingRoom(store, loop)
+        self.room = TrainingRoom(store, loop, config_file)
 
     def overview(self) -> Overview:
         picks, new = statistics.picks(self.store), self.loop.new_picks()

@@ -47,14 +47,18 @@ def _add_train(cli: typer.Typer, connect: Connect) -> None:
     ) -> None:
         """Train on the picks: sft, rm, dpo, kto, or a whole round with its gate."""
         body = {"kind": kind, "set": _settings(set_ or [])}
-        runs_here = not (preview or list_settings)
-        with connect(config, data_dir, policy=kind == "round" and runs_here) as client:
+        runs_here = not (preview or list_settings)  # then vLLM scores the policy that it makes
+        with connect(config, data_dir, policy=kind != "rm" and runs_here) as client:
             if list_settings:
                 print(settings_text(client.get(f"/runs/settings/{kind}")))
-            elif preview:
-                print(plan_text(client.post("/runs/preview", body)))
-            else:
-                _go(client, client.post("/runs", body)["run_id"], wait, "{run} is queued.")
+                return
+            plan = client.post("/runs/preview", body)
+            print(plan_text(plan), flush=True)
+            if preview:
+                return
+            if plan["problem"]:
+                raise Invalid(plan["problem"])
+            _go(client, client.post("/runs", body)["run_id"], wait, "{run} is queued.")
 
 
 def _add_runs(cli: typer.Typer, connect: Connect) -> None:
@@ -225,6 +229,8 @@ def summary(run: dict[str, Any]) -> str:
     for name, part in (("reward model", metrics.get("reward_model")), (own, metrics)):
         if part:
             lines.append(f"  {name}: {_result(part)}")
+    if warning := metrics.get("precision_gap", {}).get("warning"):
+        lines.append(f"Warning: {warning}")
     return "\n".join(lines)
 
 

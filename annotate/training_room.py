@@ -17,7 +17,7 @@ one       run with {config, asked, can, resumable, place, time_left_s, warnings,
           wait; `repeat`: the command that does it once more, null when nothing does.
 progress  {progress: [line], from, next}; ask again with after=next. `from` below `after`: a resumed
           run went back; drop what you have from that line on. Lines of a round name their `part`.
-samples   [{step, part, prompt: [message], text, html}]
+samples   [{step, part, prompt: [message], text, html, tokens, cut}]; `cut`: at the length limit
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from annotate.api_json import run_json
+from annotate.app_file import as_typed
 from annotate.rendering import rendered
 from store import runs, users
 from store.database import Store
@@ -44,8 +45,10 @@ Lines = list[dict[str, Any]]
 
 
 class TrainingRoom:
-    def __init__(self, store: Store, loop: TrainLoop) -> None:
+    def __init__(self, store: Store, loop: TrainLoop, config_file: Path | None = None) -> None:
+        """`config_file`: what the app was given as --config."""
         self.store, self.loop, self.trainer = store, loop, loop.trainer
+        self.config_file = config_file
 
     # --- before a start ---------------------------------------------------------------------------
 
@@ -135,7 +138,7 @@ class TrainingRoom:
             "resumable": "resume" in brief["can"],
             "place": queue.index(run_id) + 1 if run_id in queue else None,
             "time_left_s": time_left_s(lines) if run.status == "running" else None,
-            "warnings": [asdict(one) for one in run_warnings(lines, samples)],
+            "warnings": [asdict(one) for one in run_warnings(lines, samples, run.metrics)],
             "repeat": self._repeat_command(brief),
             "parts": [self._brief(part, names) | {"config": self._config(part)} for part in parts],
         }
@@ -204,10 +207,15 @@ class TrainingRoom:
         return self._from_here(f"prefloop runs repeat {brief['run_id']}")
 
     def _from_here(self, command: str) -> str:
-        """With the data directory where it is not the one that a command takes by itself."""
+        """As it runs in the app's folder, also once the app has ended: with what a command does
+        not take by itself."""
+        words = [shlex.quote(as_typed()) + command.removeprefix("prefloop")]
+        if self.config_file:
+            words.append(f"--config {shlex.quote(str(self.config_file.resolve()))}")
         folder = self.store.data_dir.resolve()
-        usual = folder == Path(USUAL_FOLDER).resolve()
-        return command if usual else f"{command} --data-dir {shlex.quote(str(folder))}"
+        if self.config_file or folder != Path(USUAL_FOLDER).resolve():
+            words.append(f"--data-dir {shlex.quote(str(folder))}")
+        return " ".join(words)
 
     def _parts(self, run: Run) -> list[Run]:
         return runs.children(self.store, run.run_id) if run.kind == "round" else [run]

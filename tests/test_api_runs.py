@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+=======
+import shlex
+import shutil
+from collections.abc import Iterator
+>>>>>>> command-fixes
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from annotate.app_file import as_typed
 from store import runs
 from store.rows import Run
 from tests.stored import add_imports, add_picks, add_policy, add_user
 from tests.website import Site, error_code, made_site
+from train.precision import Gap
 from train.runs import Trainer
 
 API = "/api/v1"
+CUT = {"tokens": 64, "cut": True}  # of a sample
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +100,7 @@ def test_a_preview_starts_nothing(site: Site, api: httpx.Client) -> None:
     told = api.post("/runs/preview", json={"kind": "round", "set": {"dpo.beta": 0.2}}).json()
     assert told.keys() == {"kind", "command", "problem", "warnings", "parts"}
     folder = site.store.data_dir.resolve()  # not the one that a command takes by itself
-    assert told["command"] == f"prefloop train round --set dpo.beta=0.2 --data-dir {folder}"
+    assert told["command"] == f"{as_typed()} train round --set dpo.beta=0.2 --data-dir {folder}"
     assert told["problem"] is None
     rm, dpo = told["parts"]
     assert rm["plan"]["sentence"] == "26 picks: 18 pairs, 1 tie at 50 %, 7 held out"
@@ -102,6 +111,7 @@ def test_a_preview_starts_nothing(site: Site, api: httpx.Client) -> None:
     assert len(runs.newest(site.store)) == before
 
 
+<<<<<<< HEAD
 def test_a_preview_looks_at_the_disk_that_the_run_will_be_on(
     site: Site, api: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,6 +127,21 @@ def test_a_preview_looks_at_the_disk_that_the_run_will_be_on(
     monkeypatch.setattr(site.trainer, "config", config)
     told = api.post("/runs/preview", json={"kind": "dpo"}).json()
     assert told["problem"].startswith(f"The disk of {tmp_path} has 0 MB free")
+=======
+def test_a_command_names_the_configuration_of_the_app(tmp_path: Path) -> None:
+    """With another one it would load another model, and be refused."""
+    file = tmp_path / "my model.toml"
+    with (
+        made_site(tmp_path / "data", config_file=file) as site,
+        site.signed_in("researcher") as client,
+    ):
+        told = client.post(f"{API}/runs/preview", json={"kind": "sft"}).json()["command"]
+    assert shlex.split(told) == [
+        *(as_typed(), "train", "sft"),
+        *("--config", str(file), "--data-dir", str(tmp_path / "data")),
+    ]
+    assert shutil.which(as_typed()), "it runs as it is shown"
+>>>>>>> command-fixes
 
 
 @pytest.mark.parametrize(
@@ -162,6 +187,14 @@ def test_a_run_waits_pauses_and_waits_again(api: httpx.Client) -> None:
         assert (refused.status_code, error_code(refused)) == (409, "conflict"), action
 
 
+def test_settings_are_stored_in_their_type(api: httpx.Client) -> None:
+    """A command sends texts; the form that changes the run would show "false" as switched on."""
+    given = {"dpo.gradient_checkpointing": "false", "rm.epochs": "2", "dpo.beta": 0.2}
+    run_id = start(api, "round", **given)
+    asked = api.get(f"/runs/{run_id}").json()["asked"]
+    assert asked == {"dpo.gradient_checkpointing": False, "rm.epochs": 2, "dpo.beta": 0.2}
+
+
 def test_the_queue_has_an_end(api: httpx.Client) -> None:
     for _ in range(20):
         start(api, "rm")
@@ -191,7 +224,7 @@ def test_a_run_is_repeated(site: Site, api: httpx.Client, trainer: Trainer) -> N
     told = api.get(f"/runs/{run_id}").json()
     folder = site.store.data_dir.resolve()
     assert told["can"] == ["repeat"]
-    assert told["repeat"] == f"prefloop runs repeat {run_id} --data-dir {folder}"
+    assert told["repeat"] == f"{as_typed()} runs repeat {run_id} --data-dir {folder}"
     again = api.post(f"/runs/{run_id}/repeat").json()["run_id"]
     config = api.get(f"/runs/{again}").json()["config"]
     assert config["repeat_of"] == run_id and config["settings"] == {"epochs": 1}
@@ -232,7 +265,7 @@ def test_a_run_at_work(site: Site, api: httpx.Client, trainer: Trainer) -> None:
         line = {"step": step, "max_steps": 8, "seconds": 2.0 * step, "loss": 1.0 - step / 10}
         folder.add_progress(line)
     prompt = [{"role": "user", "content": "Why?"}]
-    folder.add_sample({"step": 0, "prompt": prompt, "text": "**So.** <script>x</script>"})
+    folder.add_sample({"step": 0, "prompt": prompt, "text": "**So.** <script>x</script>"} | CUT)
     folder.log.write_text("one\ntwo\nthree\n")
 
     one = api.get(f"/runs/{run.run_id}").json()
@@ -251,6 +284,7 @@ def test_a_run_at_work(site: Site, api: httpx.Client, trainer: Trainer) -> None:
 
     (sample,) = api.get(f"/runs/{run.run_id}/samples").json()["samples"]
     assert (sample["step"], sample["part"], sample["prompt"]) == (0, "dpo", prompt)
+    assert sample | CUT == sample  # the page tells a cut answer from a whole one
     assert "<strong>So.</strong>" in sample["html"] and "<script>" not in sample["html"]
     assert api.get(f"/runs/{run.run_id}/log", params={"lines": 2}).json() == {"log": "two\nthree"}
     assert api.get(f"/runs/{run.run_id}/log", params={"lines": 0}).status_code == 422
@@ -280,6 +314,14 @@ def test_people_have_their_names_in_metrics(site: Site, api: httpx.Client) -> No
     runs.mark(site.store, run_id, "done", metrics=metrics)
     told = api.get(f"/runs/{run_id}").json()["metrics"]["reward_model"]["accuracy_by_annotator"]
     assert told == {"ann": by[ann["user_id"]], "gone": {"n": 1}}
+
+
+def test_a_policy_that_is_not_served_as_trained_is_a_warning(site: Site, api: httpx.Client) -> None:
+    gap = Gap(0.0531, 0.4, 900, 2.0, bound=0.02).as_dict()
+    run_id = runs.add(site.store, "dpo", {"settings": {}}, None)
+    runs.mark(site.store, run_id, "done", metrics={"precision_gap": gap})
+    (warning,) = api.get(f"/runs/{run_id}").json()["warnings"]
+    assert (warning["key"], warning["values"]) == ("precision_gap", {"mean": 0.0531, "bound": 0.02})
 
 
 def test_what_the_next_round_waits_for(api: httpx.Client) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
+from annotate.app_file import as_typed
 from store import runs
 from tests.chromium import Opener, Watched, axe_findings, too_wide
 from tests.test_browser_chinese import looks_chinese
@@ -51,7 +52,7 @@ def quiet(watched: Watched) -> bool:
 
 def command(site: Site, words: str) -> str:
     """As shown where the data directory is not the usual one."""
-    return f"{words} --data-dir {site.store.data_dir.resolve()}"
+    return f"{as_typed()} {words} --data-dir {site.store.data_dir.resolve()}"
 
 
 def setting(page: Page, key: str) -> Any:
@@ -72,13 +73,13 @@ def test_the_form_is_searched_changed_and_reset(site: Site, opened: Opener) -> N
     page.get_by_label("Search settings").fill("")
 
     shell = page.locator(".preview .command code")
-    expect(shell).to_have_text(command(site, "prefloop train dpo"))
+    expect(shell).to_have_text(command(site, "train dpo"))
     expect(page.locator(".preview .rows-told")).to_contain_text("192 picks: 146 pairs, ")
     expect(page.locator(".preview .rows-told")).to_contain_text(re.compile(r"held out, \d+ steps$"))
     expect(page.locator(".preview .rule")).to_contain_text("Ties are left out.")
     page.get_by_label("beta", exact=True).fill("0.3")
     page.get_by_label("ties", exact=True).select_option("soft")
-    expect(shell).to_have_text(command(site, "prefloop train dpo --set beta=0.3 --set ties=soft"))
+    expect(shell).to_have_text(command(site, "train dpo --set beta=0.3 --set ties=soft"))
     expect(page.locator(".preview .rule")).to_contain_text("A tie is a label of 50 %.")
     expect(page.locator(".setting.changed")).to_have_count(2)
     page.get_by_label("Only changed").check()
@@ -91,7 +92,7 @@ def test_the_form_is_searched_changed_and_reset(site: Site, opened: Opener) -> N
     expect(page.get_by_label("beta", exact=True)).to_have_value("0.1")
     page.get_by_role("button", name="Reset to preset").click()
     expect(page.locator(".setting.changed")).to_have_count(0)
-    expect(shell).to_have_text(command(site, "prefloop train dpo"))
+    expect(shell).to_have_text(command(site, "train dpo"))
     assert quiet(watched)
 
 
@@ -113,7 +114,7 @@ def test_start_pause_resume_and_cancel(site: Site, opened: Opener) -> None:
     page = watched.page
     page.locator('[id="set-dpo-beta"]').fill("0.5")
     code = page.locator(".preview .command code")
-    expect(code).to_have_text(command(site, "prefloop train round --set dpo.beta=0.5"))
+    expect(code).to_have_text(command(site, "train round --set dpo.beta=0.5"))
     page.get_by_role("button", name="Start the run").click()
     expect(page.locator("#status")).to_contain_text("is in the queue.")
     newest = runs.newest(site.store, 1)[0]
@@ -279,12 +280,27 @@ def test_the_last_words_of_a_run_are_shown(site: Site, opened: Opener) -> None:
     expect(page.locator(".run-head")).to_contain_text("measuring the result")
     expect(page.locator(".sample section")).to_have_count(1)
     expect(log.locator("pre.log")).to_have_text("at work")
-    folder.add_sample({"step": 9, "prompt": asked, "text": "Because."})
+    folder.add_sample({"step": 9, "prompt": asked, "text": "Because.", "cut": True})
     folder.log.write_text("at work\nat its end\n", encoding="utf-8")
     runs.mark(site.store, run_id, "done")
     expect(page.locator(".sample section")).to_have_count(2)
+    expect(page.locator(".sample h4 .sub")).to_have_text(["2 words", "1 word · cut at the limit"])
     expect(page.locator(".run-head")).to_contain_text("trained 1 min 15 s")
     expect(log.locator("pre.log")).to_have_text("at work at its end")
+
+
+MACHINE = {"device": ["0,1", ""], "processes": [2, 1]}
+
+
+def test_a_repeated_run_tells_what_is_different_now(site: Site, opened: Opener) -> None:
+    run_id = runs.add(site.store, "sft", {"settings": {}, "repeat_of": "run-000004"}, None)
+    differ = {"versions_differ": {"trl": ["1.15.0", "1.16.0"]}, "machine_differs": MACHINE}
+    folder_of(site.store, run_id).freeze({"kind": "sft", "settings": {"epochs": 2}} | differ)
+    runs.mark(site.store, run_id, "cancelled")
+    expect(at(site, opened, f"{run_id}/config").page.locator("#panel .notice")).to_have_text(
+        "Libraries or the machine have changed since run-000004, so the figures may differ a "
+        "little: trl 1.15.0 → 1.16.0, device 0,1 → –, processes 2 → 1"
+    )
 
 
 def test_quick_turns_between_runs_end_at_the_last_one(

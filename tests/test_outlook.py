@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from train.outlook import run_warnings, time_left_s
+from train.precision import Gap
 
 STEPS = 40
 
@@ -176,6 +177,16 @@ def test_sampled_answers_that_became_empty() -> None:
     assert (warning.key, warning.step) == ("answers_empty", 6)
     assert warning.values == {"empty": 2, "answers": 2}
     assert keys([], samples[:2]) == []
+
+
+def test_a_served_policy_that_is_not_the_trained_one() -> None:
+    wide, close = Gap(0.0531, 0.4, 900, 2.0, bound=0.02), Gap(0.01, 0.4, 900, 2.0, bound=0.02)
+    (warning,) = run_warnings(lines(**HEALTHY), metrics={"precision_gap": wide.as_dict()})
+    assert (warning.key, warning.step) == ("precision_gap", STEPS)
+    assert warning.values == {"mean": 0.0531, "bound": 0.02}
+    assert warning.message.startswith("The policy that is served differs from the one that was ")
+    for found in ({"precision_gap": close.as_dict()}, {"precision_gap": {"missing": "Why."}}, {}):
+        assert run_warnings(lines(**HEALTHY), metrics=found) == []
 
 
 def test_parts_of_a_round_are_looked_at_one_by_one() -> None:

@@ -13,6 +13,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from annotate.api_client import ApiClient
+from annotate.app_file import as_typed
 from annotate.commands import add_commands
 from annotate.run_commands import follow, summary
 from store import runs, users
@@ -34,12 +35,19 @@ def token(site: Site) -> str:
 
 
 @pytest.fixture(scope="module")
-def cli(site: Site) -> typer.Typer:
+def served() -> list[bool]:
+    """Of each command: whether an app of its own would start vLLM."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def cli(site: Site, served: list[bool]) -> typer.Typer:
     secret = token(site)
 
     def connect(
         config_file: Path | None, data_dir: Path | None, *, policy: bool = False
     ) -> AbstractContextManager[ApiClient]:
+        served.append(policy)
         return ApiClient(site.url, secret)
 
     made = typer.Typer()
@@ -65,7 +73,7 @@ def test_a_plan_is_told_before_the_start(cli: typer.Typer, site: Site) -> None:
     assert "  Settings: the preset, but epochs=2, batch=6, beta=0.2." in told
     assert "  6 steps on 18 rows." in told
     folder = site.store.data_dir.resolve()  # not the one that a command takes by itself
-    assert told[-1] == f"prefloop train round {' '.join(sets)} --data-dir {folder}"
+    assert told[-1] == f"{as_typed()} train round {' '.join(sets)} --data-dir {folder}"
     assert runs.newest(site.store) == []
 
 
@@ -78,7 +86,9 @@ def test_all_settings_are_listed(cli: typer.Typer) -> None:
 
 
 def test_a_run_is_started_and_steered(cli: typer.Typer, site: Site) -> None:
-    assert said(cli, "train", "dpo", "--set", "epochs=2").startswith("run-000001 is queued. ")
+    started = said(cli, "train", "dpo", "--set", "epochs=2")
+    plan = said(cli, "train", "dpo", "--set", "epochs=2", "--preview")
+    assert started.startswith(f"{plan}run-000001 is queued. ")  # what it will do comes first
     assert "run-000001  dpo   queued" in said(cli, "runs")
     assert said(cli, "runs", "pause", "run-000001").startswith("run-000001 pauses")
     assert json.loads(said(cli, "runs", "show", "run-000001"))["status"] == "paused"
@@ -86,6 +96,27 @@ def test_a_run_is_started_and_steered(cli: typer.Typer, site: Site) -> None:
     assert said(cli, "runs", "cancel", "run-000001").startswith("run-000001 ends")
     assert "Cancelled before it started." in said(cli, "runs", "list")
     assert said(cli, "runs", "log", "run-000001") == "\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "policy"),
+    [
+        (("round",), True),
+        (("dpo",), True),
+        (("kto",), True),
+        (("sft",), True),
+        (("rm",), False),
+        (("dpo", "--preview"), False),
+        (("round", "--list-settings"), False),
+    ],
+    ids=str,
+)
+def test_vllm_starts_for_a_run_that_makes_a_policy(
+    cli: typer.Typer, served: list[bool], arguments: tuple[str, ...], policy: bool
+) -> None:
+    """It scores what was trained: the gap is measured in each run."""
+    said(cli, "train", *arguments)
+    assert served[-1] is policy
 
 
 @pytest.mark.parametrize(
@@ -103,6 +134,17 @@ def test_what_cannot_be_done(
 ) -> None:
     done = ask(cli, *arguments)
     assert isinstance(done.exception, error) and words in str(done.exception)
+
+
+def test_a_run_that_cannot_start_is_not_queued(tmp_path: Path) -> None:
+    with made_site(tmp_path) as empty:
+        secret = token(empty)
+        made = typer.Typer()
+        add_commands(made, lambda *_, policy=False: ApiClient(empty.url, secret))
+        done = ask(made, "train", "dpo")
+        assert isinstance(done.exception, Invalid) and "picks" in str(done.exception)
+        assert done.output.startswith("dpo: No picks\n")
+        assert runs.newest(empty.store) == []
 
 
 def test_a_run_must_be_named(cli: typer.Typer) -> None:
@@ -163,6 +205,7 @@ def test_the_list_says_how_a_run_did(cli: typer.Typer, site: Site) -> None:
                 "rows_train": 18,
                 "rows_eval": 6,
                 "rows_cut": 1,
+                "precision_gap": {"mean": 0.0531, "warning": "It differs."},
                 "accuracy": 0.75,
                 "accuracy_low": 0.5,
                 "accuracy_high": 0.9,
@@ -175,6 +218,7 @@ def test_the_list_says_how_a_run_did(cli: typer.Typer, site: Site) -> None:
                     "  dpo policy: 18 rows used, 6 held out, 0 too long, 0 identical, 1 cut short; "
                     "held-out accuracy 75.0% (95 % interval 50.0% to 90.0%)"
                 ),
+                "Warning: It differs.",
             ],
         ),
     ],

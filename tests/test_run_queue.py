@@ -312,6 +312,7 @@ def test_a_repeated_run_has_the_same_picks_and_settings(loop: TrainLoop) -> None
     before = loop.trainer.folder(run.run_id)
     config = loop.trainer.prepare(again)["dpo"]
     assert config["repeat_of"] == run.run_id and config["versions_differ"] == {}
+    assert config["machine_differs"] == {}
     for key in ("settings", "plan", "rule", "data", "seed", "base", "precision", "command"):
         assert config[key] == before.config()[key], key
     for split in ("train", "eval"):
@@ -372,3 +373,20 @@ def test_other_versions_are_named(loop: TrainLoop) -> None:
     again = runs.get(loop.store, loop.repeat(run.run_id, None))
     differ = loop.trainer.prepare(again)["dpo"]["versions_differ"]
     assert differ == {"trl": ["0.0.1", config["versions"]["trl"]]}
+
+
+def test_another_machine_is_named(loop: TrainLoop) -> None:
+    run = begun(loop)
+    folder = loop.trainer.folder(run.run_id)
+    folder.freeze(folder.config() | {"launcher": "ray", "processes": 4, "device": "0,1"})
+    runs.mark(loop.store, run.run_id, "done")
+    again = runs.get(loop.store, loop.repeat(run.run_id, None))
+    config = loop.trainer.prepare(again)["dpo"]
+    assert config["versions_differ"] == {}
+    now = {"launcher": "local", "processes": 1, "device": config["device"]}
+    assert config["machine_differs"] == {
+        "device": ["0,1", now["device"]],
+        "launcher": ["ray", "local"],
+        "processes": [4, 1],
+    }
+    assert config | now == config  # it runs as this machine does

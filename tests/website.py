@@ -62,7 +62,11 @@ class Site:
 
 @contextmanager
 def made_site(
-    data_dir: Path, policy_url: str = "", settings: DeskConfig | None = None, port: int = 0
+    data_dir: Path,
+    policy_url: str = "",
+    settings: DeskConfig | None = None,
+    port: int = 0,
+    config_file: Path | None = None,
 ) -> Iterator[Site]:
     """Its users are named like their roles. `policy_url`: a stand-in that conversations ask. A
     second one over the same folder and port is the first one after a restart."""
@@ -79,7 +83,7 @@ def made_site(
         trial = Trial(store, registry, GateConfig(), sampler.sampling, probes=4)
         loop = TrainLoop(store, registry, trainer, trial, LoopConfig(), sampler.wake)
         desk = Desk(store, sampler, server, desk_config)
-        research = Research(store, registry, loop)
+        research = Research(store, registry, loop, config_file)
         accounts = Accounts(store)
         for role in ROLES:
             users.ensure(store, role, role, "human")

@@ -77,8 +77,8 @@ class TrainLoop:
         """Queue a run. Raises Invalid for an unknown kind or setting, Conflict for a full queue."""
         if kind not in RUN_KINDS:
             raise Invalid(f"Unknown kind of run {kind!r}: choose {', '.join(RUN_KINDS)}.")
-        self.trainer.planner.check(kind, settings or {})
-        return self._add(kind, {"settings": settings or {}}, user_id)
+        typed = self.trainer.planner.check(kind, settings or {})
+        return self._add(kind, {"settings": typed}, user_id)
 
     def repeat(self, run_id: str, user_id: str | None) -> str:
         """Queue a new run on the same data with the same settings. Returns its id.

@@ -37,6 +37,9 @@ SENTENCES = {
     "again from the last good checkpoint.",
     "grad_not_finite": "The gradient is not finite at step {step}. Lower the learning rate.",
     "answers_empty": "{empty} of {answers} sampled answers are empty. Lower the learning rate.",
+    "precision_gap": "The policy that is served differs from the one that was trained by {mean} "
+    "per token, and at most {bound} is expected. Train and serve the base in one precision: "
+    "precision=served in the run's settings (docs/precision.md).",
     "grad_spike": "The gradient norm jumped to {norm} at step {step}; {usual} is usual in this "
     "run. Lower the learning rate, or look for odd rows.",
     "chosen_falling": "Picked answers became less likely: their log-probability fell from {first} "
@@ -82,10 +85,14 @@ def time_left_s(lines: Sequence[Line]) -> float | None:
     return round(max(0.0, (last["max_steps"] - last["step"]) * seconds / steps), 1)
 
 
-def run_warnings(lines: Sequence[Line], samples: Sequence[Line] = ()) -> list[RunWarning]:
-    """What to look at, worst first. `samples`: lines {step, text} of samples.jsonl."""
+def run_warnings(
+    lines: Sequence[Line], samples: Sequence[Line] = (), metrics: Mapping[str, Any] | None = None
+) -> list[RunWarning]:
+    """What to look at, worst first. `samples`: lines {step, text} of samples.jsonl; `metrics`: of
+    the run once it is done."""
     found = [one for part in by_part(lines).values() for rule in RULES for one in rule(part)]
     found += [*_answers_empty(samples), *_length_growing(samples)]
+    found += _precision_gap(lines, metrics or {})
     return sorted(found, key=lambda one: list(SENTENCES).index(one.key))
 
 
@@ -239,6 +246,14 @@ def _length_growing(samples: Sequence[Line]) -> Iterator[RunWarning]:
     first, last = fmean(lengths[min(lengths)]), fmean(lengths[max(lengths)])
     if last > LONGER * first and last - first > LEAST_WORDS:
         yield from _warn("length_growing", max(lengths), first=round(first), last=round(last))
+
+
+def _precision_gap(lines: Sequence[Line], metrics: Mapping[str, Any]) -> Iterator[RunWarning]:
+    """Measured at the end, as train/precision.py has it; it may be missing."""
+    gap = metrics.get("precision_gap") or {}
+    if gap.get("warning"):
+        last = max((int(line["step"]) for line in lines), default=0)
+        yield from _warn("precision_gap", last, mean=gap["mean"], bound=gap["bound"])
 
 
 # --- curves ---------------------------------------------------------------------------------------

@@ -134,15 +134,23 @@ class Planner:
             )
         return resolved
 
-    def check(self, kind: RunKind, changes: dict[str, Any]) -> None:
-        """Raises Invalid when a setting does not exist or has the wrong type."""
+    def check(self, kind: RunKind, changes: dict[str, Any]) -> dict[str, Any]:
+        """The changes with texts as the types of their settings.
+
+        Raises Invalid when a setting does not exist or has the wrong type.
+        """
         parts = parts_of(kind)
-        for part in parts:
-            self.settings(part, settings_for(part, kind, changes), FEW)
+        found = {
+            part: self.settings(part, settings_for(part, kind, changes), FEW) for part in parts
+        }
+        typed = {}
         for key in changes:
-            if not any(_belongs(key, part, kind) for part in parts):
-                names = " or ".join(f"{part}.NAME=VALUE" for part in parts)
+            part = next((part for part in parts if _belongs(key, part, kind)), None)
+            if part is None:
+                names = " or ".join(f"{one}.NAME=VALUE" for one in parts)
                 raise Invalid(f"Unknown setting {key!r}: write {names}.")
+            typed[key] = getattr(found[part], key.removeprefix(f"{part}."))
+        return typed
 
     def part(
         self, part: Part, changes: dict[str, Any], train: Sequence[Pick], held_out: Sequence[Pick]

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from store.rows import Invalid
+from train.outlook import SENTENCES
 from train.policy.client import PolicyClient, PromptRefused
 from train.run_folder import RunFolder
 
@@ -55,11 +56,7 @@ class Gap:
     def warning(self) -> str | None:
         if self.mean <= self.bound:
             return None
-        return (
-            f"The policy that is served differs from the one that was trained by {self.mean:.3f} "
-            f"per token, and at most {self.bound:.3f} is expected. Train and serve the base in one "
-            "precision: precision=served in the run's settings (docs/precision.md)."
-        )
+        return SENTENCES["precision_gap"].format(mean=f"{self.mean:.3f}", bound=f"{self.bound:.3f}")
 
     def as_dict(self) -> dict[str, Any]:
         """As it stands in a run's metrics."""

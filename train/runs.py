@@ -34,6 +34,7 @@ from train.settings import Part
 from train.sharing import gpu_memory, yielded
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "datasets", "accelerate")
+MACHINE = ("launcher", "processes", "threads", "device")  # they change the order of sums
 STOP_GRACE_S = 60.0  # a clean stop waits for the end of a step
 APP_STOPPED = "The app was stopped while it ran. Resume it, or start it again."
 APP_ENDED = "The app ended while it ran. Resume it, or start it again."
@@ -291,12 +292,9 @@ class Trainer:
         owner = runs.get(self.store, source).parent_run_id or source  # a part has its round's data
         runs.share_snapshot(self.store, owner, run.run_id)
         facts = self._facts(run)
-        then, now = before["versions"], facts["versions"]
-        facts["versions_differ"] = {
-            name: [then.get(name), now.get(name)]
-            for name in sorted({*then, *now})
-            if then.get(name) != now.get(name)
-        }
+        facts["versions_differ"] = differing(before["versions"], facts["versions"])
+        then, now = ({key: known.get(key) for key in MACHINE} for known in (before, facts))
+        facts["machine_differs"] = differing(then, now)
         parts = {
             part: config | facts | {"kind": part}
             for part, config in before.get("parts", {}).items()
@@ -346,6 +344,12 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def differing(then: dict[str, Any], now: dict[str, Any]) -> dict[str, list[Any]]:
+    """{name: [then, now]} of what is not the same."""
+    names = sorted({*then, *now})
+    return {n: [then.get(n), now.get(n)] for n in names if then.get(n) != now.get(n)}
 
 
 def reconcile(store: Store) -> list[str]:

@@ -58,8 +58,8 @@ function about(one, several) {
         .filter(([, value]) => value).map(([key, value]) => h("div", {}, h("dt", { class: "mono" }, key), h("dd", { class: "mono" }, plain(value)))))));
 }
 
-/** A repeated run is the same only with the same libraries. */
-function differing({ repeat_of: run, versions_differ: found }) {
-  const changes = Object.entries(found ?? {}).map(([name, [then, now]]) => `${name} ${plain(then)} → ${plain(now)}`);
-  return changes.length > 0 && h("p", { class: "notice" }, t("train.config.versions_differ", { run, changes: changes.join(", ") }));
+/** A repeated run is the same only with the same libraries, processes and device. */
+function differing({ repeat_of: run, versions_differ: libraries, machine_differs: machine }) {
+  const changes = Object.entries({ ...libraries, ...machine }).map(([name, [then, now]]) => `${name} ${plain(then)} → ${plain(now)}`);
+  return changes.length > 0 && h("p", { class: "notice" }, t("train.config.differs", { run, changes: changes.join(", ") }));
 }
