@@ -25,7 +25,7 @@ from tests.tiny_runs import QUICK, make_base
 from train.base_model import BaseModel
 from train.gate import GateConfig
 from train.loop import TrainLoop
-from train.policy.adapters import SHAPES
+from train.policy.adapters import FILES, SHAPES
 from train.policy.client import Sampling
 from train.policy.registry import PolicyRegistry
 from train.policy.server import PolicyServer
@@ -172,6 +172,25 @@ def test_a_cancel_after_the_last_step_publishes_nothing(loop: TrainLoop) -> None
     cancelled = ended(loop, run_id)
     assert (cancelled.status, cancelled.reason) == ("cancelled", "Stopped on request.")
     assert policies.everyone(loop.store) == before
+
+
+def test_a_cancel_that_a_long_step_does_not_hear_keeps_the_newest_adapter(
+    loop: TrainLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.runs.STOP_GRACE_S", 0.0)
+    run_id = loop.request("sft", None, SETTINGS)
+    folder = loop.trainer.folder(run_id)
+    wait(lambda: folder.newest_checkpoint() is not None)
+    (process,) = children("train.sft")
+    process.suspend()
+    checkpoint = folder.newest_checkpoint()
+    assert checkpoint is not None
+    loop.cancel(run_id)
+    cancelled = ended(loop, run_id)
+    assert cancelled.status == "cancelled" and loop.can_resume(cancelled)
+    assert {file.name: file.read_bytes() for file in folder.adapter.iterdir()} == {
+        name: (checkpoint / name).read_bytes() for name in FILES
+    }
 
 
 def test_a_cancel_while_the_policy_server_comes_back_publishes_nothing(
