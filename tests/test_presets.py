@@ -8,7 +8,16 @@ import pytest
 
 from store.rows import Invalid
 from train.presets import preset, tiny_epochs
-from train.settings import KINDS, DpoSettings, Part, RewardSettings, form, override, stored
+from train.settings import (
+    KINDS,
+    DpoSettings,
+    KtoSettings,
+    Part,
+    RewardSettings,
+    form,
+    override,
+    stored,
+)
 
 STARTER, HALF_BILLION, SEVEN_BILLION = 3_000_000, 494_000_000, 7_600_000_000
 
@@ -94,6 +103,11 @@ def test_a_bad_value_is_named(key: str, given: Any, sentence: str) -> None:
     with pytest.raises(Invalid) as caught:
         override(DpoSettings(), {key: given})
     assert sentence in str(caught.value)
+
+
+def test_kto_compares_the_rows_of_a_batch() -> None:
+    with pytest.raises(Invalid, match="batch must be a finite number and at least 2, not '1'"):
+        override(KtoSettings(), {"batch": 1})
 
 
 def test_an_unknown_key_is_answered_with_the_known_ones() -> None:

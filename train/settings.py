@@ -62,7 +62,7 @@ class CommonSettings:
         most=1,
     )
     max_grad_norm: float = _setting(
-        1.0, "learning", "Longer gradients are cut to this length.", unit="norm"
+        1.0, "learning", "Longer gradients are cut to this length. 0 cuts none.", unit="norm"
     )
     weight_decay: float = _setting(0.0, "learning", "Pull of the adapter's weights towards zero.")
     seed: int = _setting(
@@ -208,7 +208,7 @@ class KtoSettings(PolicySettings):
 
     # The KL is estimated from the rows at once, of which TRL advises at least 4. A row is one
     # answer here and two in DPO, so these need no more memory, and a step has as many.
-    batch: int = _setting(4, "size", "Rows on the device at once.", unit="rows", least=1)
+    batch: int = _setting(4, "size", "Rows on the device at once.", unit="rows", least=2)
     accumulate: int = _setting(4, "size", "Batches in one step.", unit="batches", least=1)
     beta: float = _setting(0.1, "loss", "Strength of the pull towards the reference.", least=1e-6)
     balance: bool = _setting(
