@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +123,8 @@ def timed(command: list[str], env: dict[str, str], log: Path) -> Took:
 
 def settings_of(settings: AnySettings) -> dict[str, Any]:
     kept = ("learning_rate", "epochs", "batch", "evaluations", "checkpoints", "samples")
-    return {key: getattr(settings, key) for key in (*kept, "report_to")}
+    known = asdict(settings)  # a reward model has no samples
+    return {key: known[key] for key in (*kept, "report_to") if key in known}
 
 
 def line(part: str, found: dict[str, Any]) -> str:

@@ -101,7 +101,7 @@ def test_killed_app_during_training_marks_the_run_which_then_goes_on(
 ) -> None:
     with app.client() as admin:
         simulate(admin, Plan("warm", picks=12, annotators=2))
-        body = {"kind": "rm", "set": {"epochs": 1, "samples": 0}}
+        body = {"kind": "rm", "set": {"epochs": 1}}
         run_id = admin.post("/runs", body)["run_id"]
         wait_for(lambda: bool(children_of(app, "train.reward")), 60)
     family = psutil.Process(app.process.pid).children(recursive=True)

@@ -305,6 +305,20 @@ def test_a_beta_that_suits_sums_is_weak_for_means(loss: str, beta: float, weak: 
     assert not weak or "with a beta of 0.1 picks hardly count" in found[0].message
 
 
+@pytest.mark.parametrize(
+    ("evaluations", "patience", "told"),
+    [(4, 0, False), (0, 0, False), (4, 3, False), (4, 4, True), (0, 1, True)],
+)
+def test_a_patience_that_is_never_over(evaluations: int, patience: int, told: bool) -> None:
+    """The first measurement is the best so far, and the one at the end stops nothing."""
+    quiet = many(12, shown_left=None, source="import")
+    settings = SftSettings(evaluations=evaluations, patience=patience)
+    found = plan("sft", quiet, quiet, settings).warnings
+    assert keys(found) == (["long_patience"] if told else [])
+    values = {"evaluations": evaluations, "patience": patience}
+    assert not told or found[0].values == values
+
+
 def test_every_message_is_a_sentence_for_a_page() -> None:
     for key, message in MESSAGES.items():
         assert message.endswith(".") and "  " not in message, key

@@ -57,6 +57,13 @@ def test_a_preset_fits_the_model_the_picks_and_what_is_served(planner: Planner) 
     assert planner.settings("dpo", {"epochs": "2"}, 100).epochs == 2
 
 
+def test_settings_are_kept_as_their_types(planner: Planner) -> None:
+    given = {"dpo.gradient_checkpointing": "false", "rm.epochs": "2", "rm.samples": "3"}
+    typed = {"dpo.gradient_checkpointing": False, "rm.epochs": 2}
+    assert planner.check("round", given) == typed  # a reward model has no samples any more
+    assert planner.check("rm", {"samples": 3}) == {}
+
+
 @pytest.mark.parametrize(
     ("kind", "settings", "sentence"),
     [

@@ -8,7 +8,16 @@ import pytest
 
 from store.rows import Invalid
 from train.presets import preset, tiny_epochs
-from train.settings import KINDS, DpoSettings, Part, RewardSettings, form, override
+from train.settings import (
+    KINDS,
+    DpoSettings,
+    KtoSettings,
+    Part,
+    RewardSettings,
+    form,
+    override,
+    stored,
+)
 
 STARTER, HALF_BILLION, SEVEN_BILLION = 3_000_000, 494_000_000, 7_600_000_000
 SEVENTY_BILLION = 70_600_000_000
@@ -108,10 +117,25 @@ def test_a_bad_value_is_named(key: str, given: Any, sentence: str) -> None:
     assert sentence in str(caught.value)
 
 
+def test_kto_compares_the_rows_of_a_batch() -> None:
+    with pytest.raises(Invalid, match="batch must be a finite number and at least 2, not '1'"):
+        override(KtoSettings(), {"batch": 1})
+
+
 def test_an_unknown_key_is_answered_with_the_known_ones() -> None:
     with pytest.raises(Invalid) as caught:
         override(RewardSettings(), {"beta": 0.1})
     assert str(caught.value).startswith("Unknown setting 'beta': choose learning_rate, epochs,")
+
+
+def test_a_reward_model_has_no_samples_and_takes_those_of_older_runs() -> None:
+    older = {"epochs": 3, "samples": 3}
+    assert "samples" not in {one.name for one in form(RewardSettings())}
+    assert override(RewardSettings(), older) == stored(RewardSettings, older)
+    assert stored(RewardSettings, older) == RewardSettings(epochs=3)
+    assert all(stored(KINDS[part], older).samples == 3 for part in ("sft", "dpo", "kto"))
+    with pytest.raises(TypeError):
+        stored(RewardSettings, {"beta": 0.1})
 
 
 def test_a_choice_is_one_of_the_listed() -> None:

@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -24,7 +25,7 @@ from tests.tiny_runs import QUICK, make_base
 from train.base_model import BaseModel
 from train.gate import GateConfig
 from train.loop import TrainLoop
-from train.policy.adapters import SHAPES
+from train.policy.adapters import FILES, SHAPES
 from train.policy.client import Sampling
 from train.policy.registry import PolicyRegistry
 from train.policy.server import PolicyServer
@@ -46,7 +47,12 @@ LAYER = {
 
 @pytest.fixture(scope="module")
 def loop(starter_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainLoop]:
-    folder = tmp_path_factory.mktemp("control")
+    with looping(starter_dir, tmp_path_factory.mktemp("control"), PolicyConfig()) as made:
+        yield made
+
+
+@contextmanager
+def looping(starter_dir: Path, folder: Path, policy: PolicyConfig) -> Iterator[TrainLoop]:
     base = BaseModel("tiny", make_base(starter_dir, folder / "base"), 200_000)
     with Store.open(folder / "data") as store:
         add_base(store)
@@ -55,7 +61,7 @@ def loop(starter_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             f"model.layers.{n}.{name}": shape for n in (0, 1) for name, shape in LAYER.items()
         }
         (store.data_dir / "policies" / SHAPES).write_text(json.dumps(shapes))
-        server = PolicyServer(PolicyConfig(), base, folder / "vllm.log")
+        server = PolicyServer(policy, base, folder / "vllm.log")
         trainer = Trainer(store, server, TrainConfig())
         registry = PolicyRegistry(store, server)
         trial = Trial(store, registry, GateConfig(), Sampling(), 4)
@@ -101,8 +107,15 @@ def wait(holds: Callable[[], bool]) -> None:
 
 
 def children(module: str) -> list[psutil.Process]:
-    found = psutil.Process().children(recursive=True)
-    return [one for one in found if module in one.cmdline() and "-S" not in one.cmdline()]
+    found = [(one, words(one)) for one in psutil.Process().children(recursive=True)]
+    return [one for one, said in found if module in said and "-S" not in said]
+
+
+def words(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:  # it has just ended
+        return []
 
 
 def status(loop: TrainLoop, run_id: str) -> str:
@@ -149,6 +162,51 @@ def test_a_repeated_run_has_the_same_losses_and_is_killed_and_cancelled(
     assert not loop.can_resume(cancelled)
     published = [policy.run_id for policy in policies.everyone(loop.store)]
     assert published == [finished.run_id, None]  # None: the base
+
+
+def test_a_cancel_after_the_last_step_publishes_nothing(loop: TrainLoop) -> None:
+    before = policies.everyone(loop.store)
+    run_id = loop.request("sft", None, SETTINGS | {"epochs": 1})
+    wait(lambda: loop.trainer.folder(run_id).ending() == ("DONE", ""))
+    loop.cancel(run_id)
+    cancelled = ended(loop, run_id)
+    assert (cancelled.status, cancelled.reason) == ("cancelled", "Stopped on request.")
+    assert policies.everyone(loop.store) == before
+
+
+def test_a_cancel_that_a_long_step_does_not_hear_keeps_the_newest_adapter(
+    loop: TrainLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.runs.STOP_GRACE_S", 0.0)
+    run_id = loop.request("sft", None, SETTINGS)
+    folder = loop.trainer.folder(run_id)
+    wait(lambda: folder.newest_checkpoint() is not None)
+    (process,) = children("train.sft")
+    process.suspend()
+    checkpoint = folder.newest_checkpoint()
+    assert checkpoint is not None
+    loop.cancel(run_id)
+    cancelled = ended(loop, run_id)
+    assert cancelled.status == "cancelled" and loop.can_resume(cancelled)
+    assert {file.name: file.read_bytes() for file in folder.adapter.iterdir()} == {
+        name: (checkpoint / name).read_bytes() for name in FILES
+    }
+
+
+def test_a_cancel_while_the_policy_server_comes_back_publishes_nothing(
+    starter_dir: Path, tmp_path: Path
+) -> None:
+    nobody_there = PolicyConfig(url="http://127.0.0.1:9")  # so it stays at starting
+    with looping(starter_dir, tmp_path, nobody_there) as loop:
+        before = policies.everyone(loop.store)
+        loop.registry.server.start()
+        run_id = loop.request("sft", None, SETTINGS | {"epochs": 1})
+        wait(lambda: loop.trainer.folder(run_id).ending() == ("DONE", ""))
+        wait(lambda: not children("train.sft"))
+        time.sleep(1.0)  # time to publish it, which must not happen yet
+        loop.cancel(run_id)
+        assert ended(loop, run_id).status == "cancelled"
+        assert policies.everyone(loop.store) == before
 
 
 def test_drift_is_measured_with_the_newest_reward_model(loop: TrainLoop) -> None:

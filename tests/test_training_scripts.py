@@ -210,6 +210,19 @@ def test_a_paused_run_keeps_the_step_and_goes_on(base: Path, tmp_path: Path) -> 
     assert run.metrics()["eval_loss"] == pytest.approx(per_token, rel=0.02)
 
 
+def test_a_pause_on_a_measured_step_keeps_its_measurement(base: Path, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run-1", "dpo", base, epochs=3, evaluations=17)  # every step
+    process = begin(run)
+    until(lambda: last_step(run) >= 3)
+    run.ask_to_stop("pause")
+    process.join(60)
+    ending = run.ending()
+    assert ending is not None and ending[0] == "PAUSED" and last_step(run) < 18
+    run.reopen()
+    done(run)
+    assert list(losses(run, "eval_loss")) == list(range(1, 19))
+
+
 def test_a_cancelled_run_leaves_the_adapter_of_its_last_step(base: Path, tmp_path: Path) -> None:
     run = make_run(tmp_path / "run-1", "dpo", base, epochs=3, checkpoints=5)
     process = begin(run)

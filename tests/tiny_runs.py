@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from train.process import import_path
 from train.run_folder import RunFolder
-from train.settings import KINDS, Part
+from train.settings import KINDS, Part, stored
 
 WORDS = ["sun", "moon", "sea", "sky", "so", "calm", "cold", "still", "round", "in", "and", "the"]
 QUICK: dict[str, Any] = {
@@ -118,7 +118,7 @@ def make_run(
         ("eval", held_out or [pick(n) for n in range(100, 108)]),
     ):
         pq.write_table(pa.Table.from_pylist(list(rows), SCHEMA), run.data / f"{split}.parquet")
-    resolved = replace(KINDS[part](), **(QUICK | settings))
+    resolved = stored(KINDS[part], QUICK | settings)
     run.freeze(
         {
             "run_id": folder.name,

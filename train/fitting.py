@@ -51,7 +51,7 @@ from train.rules import Pick, rows_of
 from train.run_folder import RunFolder, step_of
 from train.sampling import Prompt, Samples, logprobs
 from train.script import Stopped, enough_rows, is_main, processes
-from train.settings import CommonSettings
+from train.settings import CommonSettings, stored
 from train.trackers import tracker_arguments, trackers
 from train.watching import AtPoints, KeepBest, Progress, StopOnNaN, StopWhenAsked
 
@@ -104,7 +104,7 @@ class Rows:
 def open_job(run: RunFolder, kind: type[CommonSettings]) -> Job:
     """Read the folder, and find a state to resume from. Raises Invalid."""
     config = run.config()
-    settings = kind(**config["settings"])
+    settings = stored(kind, config["settings"])
     reports = tracker_arguments(trackers(settings.report_to), config["run_id"])
     tokenizer = AutoTokenizer.from_pretrained(config["base"])
     if tokenizer.pad_token_id is None:
@@ -179,10 +179,10 @@ def divisor(rows: int, most: int) -> int:
 
 
 def sample_prompts(job: Job, picks: Iterable[Pick]) -> list[Prompt]:
-    """The first few that fit and are told apart."""
+    """The first few that fit and are told apart; a reward model writes no answers."""
     found: dict[str, Prompt] = {}
     for pick in picks:
-        if len(found) == job.settings.samples:
+        if len(found) == getattr(job.settings, "samples", 0):
             break
         ids = job.encoder.prompt(pick.prompt)
         if len(ids) < job.settings.max_length:

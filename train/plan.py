@@ -201,7 +201,8 @@ def _tally(picks: Sequence[Pick], settings: AnySettings) -> _Tally:
 
 
 def _warnings(planned: Plan, picks: Sequence[Pick], settings: AnySettings) -> list[Remark]:
-    found = [_one_sided(picks), _one_annotator(picks), _longer(picks), _weak(settings)]
+    found = [_one_sided(picks), _one_annotator(picks), _longer(picks)]
+    found += [_weak(settings), _patient(settings)]
     if planned.decided_held_out and planned.held_out_picks < FEW_HELD_OUT:
         found.append(_remark("few_held_out", picks=planned.held_out_picks))
     share = sum(planned.dropped.values()) / max(1, planned.picks)
@@ -256,6 +257,14 @@ def _weak(settings: AnySettings) -> Remark | None:
     if not isinstance(settings, DpoSettings) or settings.loss != "sigmoid_norm":
         return None
     return _remark("weak_beta", beta=f"{settings.beta:g}") if settings.beta < LEAST_BETA else None
+
+
+def _patient(settings: AnySettings) -> Remark | None:
+    """The first measurement is the best so far, so as many as the patience follow it on the way."""
+    evaluations, patience = settings.evaluations, settings.patience
+    if not patience or patience < evaluations:
+        return None
+    return _remark("long_patience", evaluations=evaluations, patience=patience)
 
 
 def _remark(key: str, **values: int | str) -> Remark:

@@ -63,4 +63,6 @@ MESSAGES = {
     "many_dropped": "{percent} % of the picks are dropped under these rules.",
     "weak_beta": "sigmoid_norm divides by the length of an answer: with a beta of {beta} picks "
     "hardly count. About 5 is usual.",
+    "long_patience": "A patience of {patience} never stops this run early, since evaluations is "
+    "{evaluations}: set evaluations above patience.",
 }

@@ -149,7 +149,8 @@ class Planner:
             if part is None:
                 names = " or ".join(f"{one}.NAME=VALUE" for one in parts)
                 raise Invalid(f"Unknown setting {key!r}: write {names}.")
-            typed[key] = getattr(found[part], key.removeprefix(f"{part}."))
+            if (name := key.removeprefix(f"{part}.")) not in found[part].gone:
+                typed[key] = getattr(found[part], name)
         return typed
 
     def part(

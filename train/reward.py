@@ -13,7 +13,6 @@ true, by pool, by annotator and by strength. Left out here: ensembles.
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ def main(run: RunFolder) -> dict[str, Any]:
         raise Invalid(
             "A reward model cannot be trained under FSDP yet: its head stays in float32. Use DDP."
         )
-    rows = replace(read_rows(job, encode_ranking), prompts=[])  # it writes nothing to show
+    rows = read_rows(job, encode_ranking)
     trainer = RankingTrainer(
         fresh_reward_model(job.config["base"], base_arguments(job.precision), job.tokenizer),
         args=configured(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from store import policies, runs
@@ -69,11 +70,15 @@ class Rounds:
             self._round(run, configs)
             return
         metrics = self.trainer.train(run, configs[run.kind])
+        self.trainer.check(run, pausable=False)  # a cancel may have come after the last step
         if run.kind == "rm":
             runs.mark(self.store, run.run_id, "done", metrics=metrics)
             return
+        self._await_return(run)
         policy_id = self._publish(run, run.run_id)
-        metrics |= self._gap(policy_id, run.run_id)
+        with self._rejected_when_cut_short(policy_id):
+            metrics |= self._gap(policy_id, run.run_id)
+            self.trainer.check(run, pausable=False)
         self.registry.set_aside(policy_id)
         reason = f"{policy_id} is a candidate; promote it to let it serve."
         runs.mark(
@@ -90,15 +95,12 @@ class Rounds:
                 trained_in = child.run_id
         self.trainer.check(run, pausable=False)  # what is left takes a minute
         policy_id = self._publish(run, trained_in)
-        try:
+        with self._rejected_when_cut_short(policy_id):
             self._await_server(run)
             gap = self._gap(policy_id, trained_in)
             verdict = self._judge(run, policy_id, results["dpo"])
             self._await_server(run)  # promoting needs it, and it may have gone in the last second
             self.trainer.check(run, pausable=False)
-        except PrefloopError as error:  # cancelled, or vLLM failed twice: it must not stay half in
-            self.registry.settle(policy_id, False, f"Not judged: {error}")
-            raise
         if self.registry.settle(policy_id, verdict.promoted, verdict.reason):
             self.on_champion()
         metrics = results["dpo"] | gap
@@ -157,14 +159,18 @@ class Rounds:
         )
         return policy_id
 
+    @contextmanager
+    def _rejected_when_cut_short(self, policy_id: str) -> Iterator[None]:
+        """Cancelled, or vLLM failed twice: the new policy must not stay half in."""
+        try:
+            yield
+        except PrefloopError as error:
+            self.registry.settle(policy_id, False, f"Not judged: {error}")
+            raise
+
     def _gap(self, policy_id: str, trained_in: str) -> dict[str, Any]:
         """How far what vLLM serves is from what was trained, or why nobody knows."""
         server = self.registry.server
-        deadline = time.monotonic() + server.config.start_timeout_s
-        # It may have stood aside for this run.
-        while server.started and server.state in ("resting", "starting"):
-            if time.monotonic() > deadline or self.trainer.stopping.wait(0.5):
-                break
         missing = "No held-out answer was scored."
         try:
             if server.state != "up":
@@ -192,6 +198,16 @@ class Rounds:
             self.trainer.stopping.wait(SETTLE_S)  # the supervisor needs a moment to see it
             self._await_server(run)
             return self.trial.judge(policy_id, metrics, still_wanted)
+
+    def _await_return(self, run: Run) -> None:
+        """vLLM may have stood aside for this run. Without it the gap is not known, and no more."""
+        server = self.registry.server
+        deadline = time.monotonic() + server.config.start_timeout_s
+        while server.started and server.state in ("resting", "starting"):
+            self.trainer.check(run, pausable=False)
+            if time.monotonic() > deadline:
+                return
+            self.trainer.stopping.wait(0.5)
 
     def _await_server(self, run: Run) -> None:
         server = self.registry.server

@@ -25,6 +25,7 @@ from train.planning import (
     precision_of,
     settings_for,
 )
+from train.policy.adapters import FILES
 from train.policy.server import PolicyServer
 from train.precision import LARGEST_GAP
 from train.process import ChildProcess, how_it_ended
@@ -186,7 +187,10 @@ class Trainer:
         if folder.ending() is None:
             how = how_it_ended(process.poll())
             lost = f"The training process {how} before it finished; its log is {folder.log}."
-            folder.end(*(cut_short or ("FAILED", lost)))
+            ending, reason = cut_short or ("FAILED", lost)
+            if ending == "CANCELLED":
+                keep_newest_adapter(folder)
+            folder.end(ending, reason)
 
     def _wait(
         self, process: ChildProcess, run: Run, folder: RunFolder
@@ -333,6 +337,21 @@ def outcome(folder: RunFolder) -> dict[str, Any]:
     if name == "PAUSED":
         raise RunPaused(reason or PAUSED)
     raise RunCancelled(reason) if name == "CANCELLED" else RunFailed(reason)
+
+
+def keep_newest_adapter(folder: RunFolder) -> None:
+    """That of the newest checkpoint, for a process that was ended before it had saved its own."""
+    checkpoint = folder.newest_checkpoint()
+    if folder.adapter.exists() or checkpoint is None:
+        return
+    files = [checkpoint / name for name in FILES]
+    if not all(file.is_file() for file in files):  # FSDP may keep it in parts
+        return
+    shutil.rmtree(folder.half_adapter, ignore_errors=True)
+    folder.half_adapter.mkdir()
+    for file in files:
+        shutil.copy2(file, folder.half_adapter)
+    folder.half_adapter.rename(folder.adapter)
 
 
 def versions() -> dict[str, str]:

@@ -29,7 +29,7 @@ from train.quantized import base_arguments
 from train.reward_head import scores, trained_reward_model
 from train.reward_trainer import encode_ranking
 from train.rules import ranking_rows
-from train.settings import RewardSettings
+from train.settings import RewardSettings, stored
 
 
 def main(folder: Path) -> None:
@@ -40,7 +40,7 @@ def main(folder: Path) -> None:
     model = trained_reward_model(
         config["base"], base_arguments(config["precision"]), tokenizer, Path(config["adapter"])
     )
-    settings = RewardSettings(**config.get("settings", {}))
+    settings = stored(RewardSettings, config.get("settings", {}))
     table = pyarrow.parquet.read_table(folder / "picks.parquet")
     picks = [Pick.of(row) for row in table.to_pylist()]
     scored = scored_picks(model, Encoder(tokenizer), picks, settings)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 from store.rows import Invalid
 
@@ -42,6 +42,8 @@ def _setting(
 class CommonSettings:
     """What every kind of run has."""
 
+    gone: ClassVar[frozenset[str]] = frozenset()  # names that runs of older versions still have
+
     learning_rate: float = _setting(
         2e-5, "learning", "Size of a step at its highest point.", least=1e-9, most=1
     )
@@ -60,7 +62,7 @@ class CommonSettings:
         most=1,
     )
     max_grad_norm: float = _setting(
-        1.0, "learning", "Longer gradients are cut to this length.", unit="norm"
+        1.0, "learning", "Longer gradients are cut to this length. 0 cuts none.", unit="norm"
     )
     weight_decay: float = _setting(0.0, "learning", "Pull of the adapter's weights towards zero.")
     seed: int = _setting(
@@ -98,14 +100,20 @@ class CommonSettings:
     checkpoints: int = _setting(
         4, "control", "How often a state to resume from is kept on the way.", unit="times"
     )
-    samples: int = _setting(
-        3, "sight", "Held-out prompts that the model answers on the way.", unit="prompts", most=16
-    )
     report_to: str = _setting(
         "trackio",
         "sight",
         "Trackers, by TRL's names and separated by commas: trackio (local, no account), wandb, "
         "tensorboard, mlflow, or none.",
+    )
+
+
+@dataclass(frozen=True)
+class PolicySettings(CommonSettings):
+    """What every kind of run has whose model writes answers."""
+
+    samples: int = _setting(
+        3, "sight", "Held-out prompts that the model answers on the way.", unit="prompts", most=16
     )
 
 
@@ -125,6 +133,8 @@ BATCHINGS = ("random", "similar_length")
 @dataclass(frozen=True)
 class RewardSettings(CommonSettings):
     """Reward model: learns to score answers as people pick them."""
+
+    gone = frozenset({"samples"})
 
     learning_rate: float = _setting(
         1e-4, "learning", "Size of a step at its highest point.", least=1e-9, most=1
@@ -150,7 +160,7 @@ class RewardSettings(CommonSettings):
 
 
 @dataclass(frozen=True)
-class DpoSettings(CommonSettings):
+class DpoSettings(PolicySettings):
     """DPO: raises the odds of picked answers against those of rejected ones."""
 
     batching: str = _setting("random", "size", BATCHING, choices=BATCHINGS)
@@ -193,12 +203,12 @@ class DpoSettings(CommonSettings):
 
 
 @dataclass(frozen=True)
-class KtoSettings(CommonSettings):
+class KtoSettings(PolicySettings):
     """KTO: learns from single answers that were good or bad; uses "both bad" too."""
 
     # The KL is estimated from the rows at once, of which TRL advises at least 4. A row is one
     # answer here and two in DPO, so these need no more memory, and a step has as many.
-    batch: int = _setting(4, "size", "Rows on the device at once.", unit="rows", least=1)
+    batch: int = _setting(4, "size", "Rows on the device at once.", unit="rows", least=2)
     accumulate: int = _setting(4, "size", "Batches in one step.", unit="batches", least=1)
     beta: float = _setting(0.1, "loss", "Strength of the pull towards the reference.", least=1e-6)
     balance: bool = _setting(
@@ -230,7 +240,7 @@ class KtoSettings(CommonSettings):
 
 
 @dataclass(frozen=True)
-class SftSettings(CommonSettings):
+class SftSettings(PolicySettings):
     """Supervised: imitates the picked answers and the edits."""
 
     neftune: float = _setting(
@@ -280,11 +290,18 @@ def form(settings: CommonSettings) -> list[Field]:
     return sorted(listed, key=lambda one: GROUPS.index(one.group))
 
 
+def stored(kind: type[Settings], values: dict[str, Any]) -> Settings:
+    """Settings as they were frozen with a run, perhaps by an older version."""
+    return kind(**{key: value for key, value in values.items() if key not in kind.gone})
+
+
 def override(settings: Settings, changes: dict[str, Value]) -> Settings:
     """Settings with `changes` applied, texts converted by the field's type. Raises Invalid."""
     known = {one.name: one for one in form(settings)}
     converted: dict[str, Any] = {}
     for key, value in changes.items():
+        if key in settings.gone:
+            continue
         if key not in known:
             raise Invalid(f"Unknown setting {key!r}: choose {', '.join(known)}.")
         converted[key] = convert(known[key], value)

@@ -64,7 +64,8 @@ class StopWhenAsked(TrainerCallback):
         if state.global_step < state.max_steps and (asked := agreed(self.run, args.device)):
             self.how = asked
             control.should_save = asked == "pause"
-            control.should_evaluate = False
+            if asked == "cancel":  # after a pause the run goes on, and does not measure this again
+                control.should_evaluate = False
             control.should_training_stop = True
         return control
 
