@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-import shutil
-from collections.abc import Iterator
-from dataclasses import replace
-=======
 import shlex
 import shutil
 from collections.abc import Iterator
->>>>>>> command-fixes
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +106,6 @@ def test_a_preview_starts_nothing(site: Site, api: httpx.Client) -> None:
     assert len(runs.newest(site.store)) == before
 
 
-<<<<<<< HEAD
 def test_a_preview_looks_at_the_disk_that_the_run_will_be_on(
     site: Site, api: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,7 +121,8 @@ def test_a_preview_looks_at_the_disk_that_the_run_will_be_on(
     monkeypatch.setattr(site.trainer, "config", config)
     told = api.post("/runs/preview", json={"kind": "dpo"}).json()
     assert told["problem"].startswith(f"The disk of {tmp_path} has 0 MB free")
-=======
+
+
 def test_a_command_names_the_configuration_of_the_app(tmp_path: Path) -> None:
     """With another one it would load another model, and be refused."""
     file = tmp_path / "my model.toml"
@@ -141,7 +136,6 @@ def test_a_command_names_the_configuration_of_the_app(tmp_path: Path) -> None:
         *("--config", str(file), "--data-dir", str(tmp_path / "data")),
     ]
     assert shutil.which(as_typed()), "it runs as it is shown"
->>>>>>> command-fixes
 
 
 @pytest.mark.parametrize(
