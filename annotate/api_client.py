@@ -27,9 +27,10 @@ class ApiClient:
     ) -> None:
         self.url, self.temporary = url, temporary
         headers = {"Authorization": f"Bearer {token}"}
-        self._http = httpx.Client(
-            base_url=url, headers=headers, timeout=httpx.Timeout(timeout_s, connect=5)
-        )
+        timeout = httpx.Timeout(timeout_s, connect=5)
+        # The app closes a connection that was idle for 5 s; a request at that moment would be lost.
+        limits = httpx.Limits(keepalive_expiry=2.0)
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, limits=limits)
 
     def __enter__(self) -> ApiClient:
         return self

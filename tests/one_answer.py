@@ -16,11 +16,19 @@ class Server:
 
     def __init__(self) -> None:
         self.status, self.body, self.cut = 200, b"{}", False
+        self.keeps = False  # a connection open, and hangs up when it is used a second time
         self.asked: list[tuple[str, Any]] = []
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            used = False
+
             def do_GET(self) -> None:
+                self.close_connection = self.used or not owner.keeps
+                if self.used:
+                    return
+                self.used = True
                 length = int(self.headers.get("Content-Length") or 0)
                 body = self.rfile.read(length)
                 owner.asked.append((self.path, json.loads(body) if body else None))
@@ -28,7 +36,6 @@ class Server:
                 self.send_header("Content-Length", str(len(owner.body) + owner.cut))
                 self.end_headers()
                 self.wfile.write(owner.body)
-                self.close_connection = True
 
             do_POST = do_GET  # noqa: N815 - the name that the base class calls
 

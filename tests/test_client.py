@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,20 @@ def choice(index: int = 0, **changes: Any) -> dict[str, Any]:
 def sample(client: PolicyClient, n: int = 2) -> Any:
     sampling = Sampling(temperature=0.7, top_p=0.9, max_tokens=64)
     return client.sample("policy-000003", ASKED, n=n, seed=40, sampling=sampling)
+
+
+def test_a_connection_that_was_idle_is_not_used_again(server: Server) -> None:
+    """vLLM may close it at that moment, and the request would get no answer."""
+    server.keeps = True
+    server.answer({"choices": [choice(0)]})
+    client = PolicyClient.over_url(server.url, None)
+    sample(client, 1)
+    with pytest.raises(GenerationFailed, match="does not answer"):
+        sample(client, 1)  # at once, so on the same one: this is what would happen
+    sample(client, 1)
+    time.sleep(2.1)
+    sample(client, 1)
+    client.close()
 
 
 def test_a_good_answer(client: PolicyClient, server: Server) -> None:

@@ -21,6 +21,9 @@ from store.rows import Completion, Message, PrefloopError
 from train.policy.traffic import Traffic
 
 COMPLETIONS = "/v1/chat/completions"
+# vLLM closes a connection that was idle for 5 s, as long as httpx keeps one by default: a request
+# at that moment gets no answer.
+LIMITS = httpx.Limits(max_connections=64, keepalive_expiry=2.0)
 FINISHED = ("stop", "length")  # anything else is an answer that was cut off
 
 
@@ -69,8 +72,7 @@ class PolicyClient:
 
     @classmethod
     def over_socket(cls, socket: Path) -> PolicyClient:
-        limits = httpx.Limits(max_connections=64)
-        transport = httpx.HTTPTransport(uds=str(socket), limits=limits)
+        transport = httpx.HTTPTransport(uds=str(socket), limits=LIMITS)
         return cls(
             httpx.Client(
                 transport=transport, base_url="http://policy", timeout=httpx.Timeout(120, connect=5)
@@ -80,9 +82,8 @@ class PolicyClient:
     @classmethod
     def over_url(cls, url: str, api_key: str | None) -> PolicyClient:
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        return cls(
-            httpx.Client(base_url=url, headers=headers, timeout=httpx.Timeout(120, connect=5))
-        )
+        timeout = httpx.Timeout(120, connect=5)
+        return cls(httpx.Client(base_url=url, headers=headers, timeout=timeout, limits=LIMITS))
 
     def close(self) -> None:
         self._http.close()
