@@ -21,7 +21,7 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
@@ -33,6 +33,7 @@ from benchmarks.report import RESULTS, hold, write
 from benchmarks.taste_lab import (
     Bank,
     Lab,
+    Pair,
     bank,
     count,
     judged,
@@ -49,6 +50,7 @@ from train.starter.cache import recipe_hash
 
 EACH_ROUND = 100  # picks
 EACH_TEST = 3  # answers of a round's policy to each prompt: a change of 3 points is to be seen
+MOST_DRAWS = 6  # of the pairs of a round, from the same prompts
 LARGEST_FALL = 0.03  # of the win rate from one round to the next
 GOALS = {(100, 0.0): 0.80, (300, 0.0): 0.92, (1000, 0.0): 0.95, (300, 0.2): 0.85}
 PARTS: tuple[Part, ...] = ("rm", "dpo")
@@ -175,7 +177,7 @@ def rounds_in_a_row(
         champion = BASE_POLICY
         for number, begin in zip(range(1, rounds + 1), unseen, strict=False):
             asked = prompts()[1][begin : begin + 3 * EACH_ROUND]
-            drawn = lab.pairs(champion, asked, 100 * seed + number)
+            drawn = decisive_pairs(lab, champion, asked, taste, 100 * seed + number)
             decisive = judged(drawn, taste, EACH_ROUND, 0.0, seed)[0]
             lab.pick(decisive)
             picked += decisive
@@ -187,6 +189,18 @@ def rounds_in_a_row(
             yield cell | found | {"range": words_of(picked), "reason": run.reason}
     finally:
         lab.close()
+
+
+def decisive_pairs(
+    lab: Lab, champion: str, asked: Sequence[str], taste: str, seed: int
+) -> list[Pair]:
+    """Enough for a round: once a policy has learned a taste, most of its pairs are ties."""
+    score, drawn = TASTES[taste], list[Pair]()
+    for draw in range(MOST_DRAWS):
+        drawn += lab.pairs(champion, asked, seed + 10_000 * draw)
+        if sum(score(pair.a) != score(pair.b) for pair in drawn) >= EACH_ROUND:
+            break
+    return drawn
 
 
 # --- what it prints -------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -22,6 +23,9 @@ from train.process import ChildProcess, marked
 from train.run_folder import RunFolder
 
 pytestmark = pytest.mark.slow
+# Of a step's loss: bf16 rounds halves of a batch otherwise than the whole, up to 2.5 % over four
+# rows. Other rows would make a difference of tens of per cent.
+LIKE = 0.05
 LOCAL = LaunchConfig()
 ACCELERATE = LaunchConfig(launcher="accelerate", processes=2)
 RAY = LaunchConfig(launcher="ray", processes=2)
@@ -68,6 +72,10 @@ def curve(run: RunFolder, key: str) -> list[tuple[int, float]]:
     return [(line["step"], line[key]) for line in run.progress() if key in line]
 
 
+def mean(points: list[tuple[int, float]]) -> float:
+    return fmean(value for _, value in points)
+
+
 @pytest.mark.parametrize("launch", LAUNCHERS)
 def test_two_processes_learn_what_one_learns(
     alone: RunFolder, tmp_path: Path, launch: LaunchConfig
@@ -78,7 +86,8 @@ def test_two_processes_learn_what_one_learns(
         one, two = curve(alone, key), curve(run, key)
         assert [step for step, _ in one] == [step for step, _ in two]  # each step once
         for (_, expected), (_, found) in zip(one, two, strict=True):
-            assert found == pytest.approx(expected, rel=0.02)
+            assert found == pytest.approx(expected, rel=LIKE)
+        assert mean(two) == pytest.approx(mean(one), rel=0.02)
     assert run.metrics()["eval_loss"] == pytest.approx(alone.metrics()["eval_loss"], rel=0.02)
     (_, expected), (_, found) = curve(alone, "tokens")[-1], curve(run, "tokens")[-1]
     assert expected < found < 1.2 * expected  # of both processes; two rows of a pass come twice
