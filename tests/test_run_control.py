@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -164,11 +165,18 @@ def test_a_repeated_run_has_the_same_losses_and_is_killed_and_cancelled(
     assert published == [finished.run_id, None]  # None: the base
 
 
-def test_a_cancel_after_the_last_step_publishes_nothing(loop: TrainLoop) -> None:
-    before = policies.everyone(loop.store)
+def test_a_cancel_after_the_last_step_publishes_nothing(
+    loop: TrainLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, train = policies.everyone(loop.store), loop.trainer.train
+
+    def cancelled_late(run: Run, config: dict[str, Any]) -> dict[str, Any]:
+        metrics = train(run, config)
+        loop.cancel(run.run_id)
+        return metrics
+
+    monkeypatch.setattr(loop.trainer, "train", cancelled_late)
     run_id = loop.request("sft", None, SETTINGS | {"epochs": 1})
-    wait(lambda: loop.trainer.folder(run_id).ending() == ("DONE", ""))
-    loop.cancel(run_id)
     cancelled = ended(loop, run_id)
     assert (cancelled.status, cancelled.reason) == ("cancelled", "Stopped on request.")
     assert policies.everyone(loop.store) == before

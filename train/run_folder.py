@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+log = logging.getLogger(__name__)
 Ending = Literal["DONE", "FAILED", "CANCELLED", "PAUSED"]
 ENDINGS: tuple[Ending, ...] = get_args(Ending)
 Stop = Literal["cancel", "pause"]
@@ -103,6 +105,26 @@ class RunFolder:
     def remove_adapter(self) -> None:
         for path in (self.adapter, self.half_adapter):
             shutil.rmtree(path, ignore_errors=True)
+
+    def keep_newest_adapter(self, names: Sequence[str]) -> None:
+        """That of the newest checkpoint, for a process that was ended before it had saved its own.
+
+        `names`: the files of an adapter.
+        """
+        checkpoint = self.newest_checkpoint()
+        if self.adapter.exists() or checkpoint is None:
+            return
+        if not all((checkpoint / name).is_file() for name in names):  # FSDP may keep it in parts
+            return
+        shutil.rmtree(self.half_adapter, ignore_errors=True)
+        try:
+            self.half_adapter.mkdir()
+            for name in names:
+                shutil.copy2(checkpoint / name, self.half_adapter)
+            self.half_adapter.rename(self.adapter)
+        except OSError as error:  # a full disk: the run is cancelled all the same
+            log.warning("the adapter of %s could not be kept: %s", checkpoint, error)
+            shutil.rmtree(self.half_adapter, ignore_errors=True)
 
     def _checkpoints(self) -> list[Path]:
         found = self.checkpoints.glob("checkpoint-*")

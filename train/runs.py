@@ -189,7 +189,7 @@ class Trainer:
             lost = f"The training process {how} before it finished; its log is {folder.log}."
             ending, reason = cut_short or ("FAILED", lost)
             if ending == "CANCELLED":
-                keep_newest_adapter(folder)
+                folder.keep_newest_adapter(FILES)
             folder.end(ending, reason)
 
     def _wait(
@@ -337,21 +337,6 @@ def outcome(folder: RunFolder) -> dict[str, Any]:
     if name == "PAUSED":
         raise RunPaused(reason or PAUSED)
     raise RunCancelled(reason) if name == "CANCELLED" else RunFailed(reason)
-
-
-def keep_newest_adapter(folder: RunFolder) -> None:
-    """That of the newest checkpoint, for a process that was ended before it had saved its own."""
-    checkpoint = folder.newest_checkpoint()
-    if folder.adapter.exists() or checkpoint is None:
-        return
-    files = [checkpoint / name for name in FILES]
-    if not all(file.is_file() for file in files):  # FSDP may keep it in parts
-        return
-    shutil.rmtree(folder.half_adapter, ignore_errors=True)
-    folder.half_adapter.mkdir()
-    for file in files:
-        shutil.copy2(file, folder.half_adapter)
-    folder.half_adapter.rename(folder.adapter)
 
 
 def versions() -> dict[str, str]:

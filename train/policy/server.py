@@ -269,6 +269,9 @@ class PolicyServer:
             self._forget_adapters()  # a sleep may have lost them, and no answers are at hand
 
     def _leave_awake(self) -> None:
+        """At the end of the app, which waits for it: a server that is silent is left as it is."""
+        if not self.config.url or not self.client.healthy():
+            return
         try:
             self._wake_external()
         except GenerationFailed as error:
