@@ -25,8 +25,8 @@ class Server:
             used = False
 
             def do_GET(self) -> None:
-                self.close_connection = self.used or not owner.keeps
                 if self.used:
+                    self.close_connection = True
                     return
                 self.used = True
                 length = int(self.headers.get("Content-Length") or 0)
@@ -34,6 +34,7 @@ class Server:
                 owner.asked.append((self.path, json.loads(body) if body else None))
                 self.send_response(owner.status)
                 self.send_header("Content-Length", str(len(owner.body) + owner.cut))
+                self.send_header("Connection", "keep-alive" if owner.keeps else "close")
                 self.end_headers()
                 self.wfile.write(owner.body)
 
