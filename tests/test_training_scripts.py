@@ -263,3 +263,14 @@ def test_kto_learns_from_both_bad_picks_too(base: Path, tmp_path: Path) -> None:
     of_batches = [0.5 * (good * 1.5 + (4 - good) * 0.75) / 4 for good in range(5)]
     assert min(abs(losses(run)[1] - one) for one in of_batches) < 1e-5
     assert len(scored(run)) == 8
+
+
+def test_kto_from_the_champion_starts_at_it(fresh: RunFolder, base: Path, tmp_path: Path) -> None:
+    """Answers are as likely as to the reference, so each loss is 1 - sigmoid(0)."""
+    run = make_run(tmp_path / "run-1", "kto", base, start="champion", epochs=1, samples=0)
+    run.freeze(run.config() | {"start_adapter": str(fresh.adapter)})
+    done(run)
+    first = next(line for line in run.progress() if line["step"] == 1)
+    assert first["loss"] == pytest.approx(0.5, abs=1e-6)
+    assert first["reward_chosen"] == first["reward_rejected"] == first["kl"] == 0
+    assert _tensors(run).keys() == _tensors(fresh).keys() and weights(run) != weights(fresh)
