@@ -40,7 +40,8 @@ from train.gate import GateConfig
 from train.loop import TrainLoop
 from train.policy.registry import PolicyRegistry
 from train.policy.server import PolicyConfig, PolicyServer, ServerDown
-from train.runs import TrainConfig, Trainer
+from train.run_config import TrainConfig
+from train.runs import Trainer
 from train.starter.grammar import starter_prompts
 from train.trial import Trial
 from train.triggers import LoopConfig

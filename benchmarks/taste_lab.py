@@ -30,7 +30,8 @@ from train.policy.client import Sampling
 from train.policy.registry import BASE_POLICY, PolicyRegistry
 from train.policy.server import PolicyConfig, PolicyServer
 from train.rounds import Rounds
-from train.runs import TrainConfig, Trainer
+from train.run_config import TrainConfig
+from train.runs import Trainer
 from train.starter.grammar import starter_prompts
 from train.trial import Trial
 

@@ -17,7 +17,8 @@ from train.base_model import BaseModel
 from train.drift import DriftMeter
 from train.policy.server import PolicyServer
 from train.policy.vllm import PolicyConfig
-from train.runs import TrainConfig, Trainer
+from train.run_config import TrainConfig
+from train.runs import Trainer
 from train.triggers import Drift
 
 SOURCES = ("human", "simulated", "import")

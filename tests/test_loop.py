@@ -29,8 +29,9 @@ from train.policy.adapters import publish
 from train.policy.client import Sampling
 from train.policy.registry import BASE_POLICY, PolicyRegistry
 from train.policy.server import PolicyConfig, PolicyServer
+from train.run_config import TrainConfig
 from train.run_folder import RunFolder
-from train.runs import RunFailed, TrainConfig, Trainer, reconcile
+from train.runs import RunFailed, Trainer, reconcile
 from train.trial import Trial
 from train.triggers import LoopConfig
 

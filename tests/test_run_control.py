@@ -31,7 +31,8 @@ from train.policy.client import Sampling
 from train.policy.registry import PolicyRegistry
 from train.policy.server import PolicyServer
 from train.policy.vllm import PolicyConfig
-from train.runs import TrainConfig, Trainer
+from train.run_config import TrainConfig
+from train.runs import Trainer
 from train.trial import Trial
 from train.triggers import LoopConfig
 

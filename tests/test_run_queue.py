@@ -29,8 +29,9 @@ from train.policy.registry import PolicyRegistry
 from train.policy.server import PolicyServer
 from train.policy.vllm import PolicyConfig
 from train.rounds import DISK_FULL, how_it_ends
+from train.run_config import TrainConfig
 from train.run_folder import RunFolder
-from train.runs import RunCancelled, RunPaused, TrainConfig, Trainer, reconcile
+from train.runs import RunCancelled, RunPaused, Trainer, reconcile
 from train.trial import Trial
 from train.triggers import LoopConfig
 
@@ -327,7 +328,7 @@ def test_a_part_of_a_round_is_repeated_alone(loop: TrainLoop) -> None:
     run = begun(loop, "round")
     part = runs.add(loop.store, "rm", {"settings": {}}, None, parent=run.run_id)
     folder = loop.trainer.folder(part)
-    loop.trainer._share_data(run.run_id, part)
+    loop.trainer.configs.share_data(run.run_id, part)
     folder.freeze(loop.trainer.folder(run.run_id).config()["parts"]["rm"] | {"run_id": part})
     runs.mark(loop.store, part, "done")
     again = runs.get(loop.store, loop.repeat(part, None))

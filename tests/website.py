@@ -27,7 +27,8 @@ from train.gate import GateConfig
 from train.loop import LoopConfig, TrainLoop
 from train.policy.registry import PolicyRegistry
 from train.policy.server import PolicyConfig, PolicyServer
-from train.runs import TrainConfig, Trainer
+from train.run_config import TrainConfig
+from train.runs import Trainer
 from train.trial import Trial
 
 SESSION_KEY = "a key for these tests only"

@@ -2,53 +2,35 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from store import policies, runs, snapshots
+from store import runs
 from store.database import Store
-from store.rows import Invalid, PrefloopError, Run, Source
-from train.launch import LaunchConfig, command, environment, place
+from store.rows import PrefloopError, Run
+from train.launch import command, environment, place
 from train.outlook import time_left_s
 from train.planning import (
-    PartPlan,
     Planner,
     parts_of,
-    picks_of,
-    precision_of,
-    settings_for,
 )
 from train.policy.adapters import FILES
 from train.policy.server import PolicyServer
-from train.precision import LARGEST_GAP
 from train.process import ChildProcess, how_it_ended
-from train.rules import rule_of
+from train.run_config import RunConfigs, TrainConfig
 from train.run_folder import Ending, RunFolder
 from train.settings import Part
 from train.sharing import gpu_memory, yielded
 
-LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "datasets", "accelerate")
-MACHINE = ("launcher", "processes", "threads", "device")  # they change the order of sums
 STOP_GRACE_S = 60.0  # a clean stop waits for the end of a step
 APP_STOPPED = "The app was stopped while it ran. Resume it, or start it again."
 APP_ENDED = "The app ended while it ran. Resume it, or start it again."
 STOPPED = "Stopped on request."
 PAUSED = "Paused on request."
 End = Literal["cancel", "pause"]
-
-
-@dataclass(frozen=True)
-class TrainConfig(LaunchConfig):
-    sources: Sequence[Source] = ("human", "simulated", "import")  # whose picks are trained on
-    seed: int = 0
-    largest_gap: float = LARGEST_GAP  # trained against served: share of the mean surprise per token
 
 
 class RunFailed(PrefloopError):
@@ -76,11 +58,12 @@ class Trainer:
         """`stock_up` fills the buffer of annotators within so many seconds."""
         self.store, self.server, self.config, self.stock_up = store, server, config, stock_up
         self.planner = Planner(store, server.base, server.config, config.sources, config.seed)
+        self.configs = RunConfigs(self.planner, config)
         self.stopping = threading.Event()
         self._asked: dict[str, End] = {}
 
     def folder(self, run_id: str) -> RunFolder:
-        return RunFolder(self.store.data_dir / "runs" / run_id)
+        return self.configs.folder(run_id)
 
     @property
     def runs_folder(self) -> Path:
@@ -115,8 +98,7 @@ class Trainer:
         folder.reopen()
         if not configured(folder):
             place(folder.path, self.config)
-            source = run.config.get("repeat_of")
-            folder.freeze(self._repeated(run, source) if source else self._fresh(run))
+            folder.freeze(self.configs.of(run))
         config = folder.config()
         parts: dict[Part, dict[str, Any]] = config.get("parts") or {config["kind"]: config}
         return parts
@@ -129,7 +111,7 @@ class Trainer:
         folder = self.folder(run.run_id)
         if not configured(folder):  # a part of a round
             place(folder.path, self.config)
-            self._share_data(run.parent_run_id or "", run.run_id)
+            self.configs.share_data(run.parent_run_id or "", run.run_id)
             folder.freeze(config | {"run_id": run.run_id})
         ended = folder.ending()
         if ended is None or ended[0] != "DONE":  # else the app ended before it had noticed
@@ -224,98 +206,6 @@ class Trainer:
     def _wanted(self, run: Run) -> End | None:
         return self._asked.get(run.run_id) or self._asked.get(run.parent_run_id or "")
 
-    # --- configurations ---------------------------------------------------------------------------
-
-    def _fresh(self, run: Run) -> dict[str, Any]:
-        """Freeze the picks that there are now. Raises Invalid when they do not suffice."""
-        folder, changes = self.folder(run.run_id), run.config["settings"]
-        frozen = snapshots.freeze(
-            self.store, run.run_id, folder.data, self.config.sources, self.config.seed
-        )
-        data = {
-            "sha256": frozen.sha256,
-            "rows_train": frozen.rows_train,
-            "rows_eval": frozen.rows_eval,
-            "picks": frozen.counts,
-        }
-        train, held_out = (picks_of(rows) for rows in snapshots.frozen(self.store, folder.data))
-        parts = [
-            self.planner.part(part, settings_for(part, run.kind, changes), train, held_out)
-            for part in parts_of(run.kind)
-        ]
-        for one in parts:
-            if one.problem:
-                raise Invalid(one.problem)
-        size = sum(file.stat().st_size for file in folder.data.iterdir())
-        self.planner.check_space([one.settings.rank for one in parts], folder.path, size)
-        configs = {one.part: self._config(run, one) | {"data": data} for one in parts}
-        if run.kind != "round":
-            return configs[run.kind]
-        shown = self.planner.command("round", parts)
-        return self._facts(run) | {"data": data, "command": shown, "parts": configs}
-
-    def _config(self, run: Run, one: PartPlan) -> dict[str, Any]:
-        base, policy = self.server.base, self.server.config
-        champion = policies.champion(self.store)
-        return self._facts(run) | {
-            "kind": one.part,
-            "base": str(base.path),
-            "base_name": base.name,
-            "quantization": policy.quantization,
-            "precision": precision_of(one.settings, policy),
-            "parent_policy": champion.policy_id if champion else None,
-            "start_adapter": one.champion.folder if one.champion else None,
-            "seed": one.settings.seed,
-            "settings": asdict(one.settings),
-            "changed": list(one.changed),
-            "rule": rule_of(one.part, one.settings),
-            "plan": one.plan.as_dict(),
-            "warnings": one.warnings,
-            "command": self.planner.command(one.part, [one]),
-        }
-
-    def _facts(self, run: Run) -> dict[str, Any]:
-        """What holds for the machine and not for the part."""
-        return {
-            "run_id": run.run_id,
-            "kind": run.kind,
-            "repeat_of": run.config.get("repeat_of"),
-            "launcher": self.config.launcher,
-            "processes": self.config.processes,
-            "threads": self.config.threads,
-            "device": self.config.device or self.server.config.device,
-            "versions": versions(),
-        }
-
-    def _repeated(self, run: Run, source: str) -> dict[str, Any]:
-        """The configuration and the frozen data of another run, with what is different now."""
-        before = self.folder(source).config()
-        self._share_data(source, run.run_id)
-        if snapshots.digest(self.folder(run.run_id).data) != before["data"]["sha256"]:
-            raise Invalid(f"The frozen picks of {source} have changed, so it cannot be repeated.")
-        owner = runs.get(self.store, source).parent_run_id or source  # a part has its round's data
-        runs.share_snapshot(self.store, owner, run.run_id)
-        facts = self._facts(run)
-        facts["versions_differ"] = differing(before["versions"], facts["versions"])
-        then, now = ({key: known.get(key) for key in MACHINE} for known in (before, facts))
-        facts["machine_differs"] = differing(then, now)
-        parts = {
-            part: config | facts | {"kind": part}
-            for part, config in before.get("parts", {}).items()
-        }
-        return before | facts | ({"parts": parts} if parts else {})
-
-    def _share_data(self, source: str, target: str) -> None:
-        """The same frozen files for another run: hard links where they share a disk."""
-        folder = self.folder(target).data
-        folder.mkdir(parents=True, exist_ok=True)
-        for file in self.folder(source).data.glob("*.parquet"):
-            (folder / file.name).unlink(missing_ok=True)  # of a start that was cut short
-            try:
-                os.link(file, folder / file.name)
-            except OSError:
-                shutil.copy2(file, folder / file.name)
-
 
 def more_follows(run: Run) -> bool:
     """A part of a round that another one comes after: nobody knows yet how long that takes."""
@@ -337,23 +227,6 @@ def outcome(folder: RunFolder) -> dict[str, Any]:
     if name == "PAUSED":
         raise RunPaused(reason or PAUSED)
     raise RunCancelled(reason) if name == "CANCELLED" else RunFailed(reason)
-
-
-def versions() -> dict[str, str]:
-    """Of the libraries that decide what comes out; one that is not installed is left out."""
-    found = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def differing(then: dict[str, Any], now: dict[str, Any]) -> dict[str, list[Any]]:
-    """{name: [then, now]} of what is not the same."""
-    names = sorted({*then, *now})
-    return {n: [then.get(n), now.get(n)] for n in names if then.get(n) != now.get(n)}
 
 
 def reconcile(store: Store) -> list[str]:
