@@ -38,7 +38,7 @@ from train.loop import TrainLoop
 from train.outlook import run_warnings, time_left_s
 from train.planning import PartPlan, parts_of
 from train.process import tail
-from train.settings import KINDS, Part
+from train.settings import BY_TOKEN, KINDS, Part
 
 USUAL_FOLDER = "data"  # default of app.data_dir
 Lines = list[dict[str, Any]]
@@ -128,8 +128,11 @@ class TrainingRoom:
         run = runs.get(self.store, run_id)
         queue = [waiting.run_id for waiting in self.loop.waiting()]
         lines, parts = self._lines(run), runs.children(self.store, run_id)
+        configs = [self._config(part) for part in self._parts(run)]
+        by_token = any(one.get("settings", {}).get("loss") in BY_TOKEN for one in configs)
         folders = [self.trainer.folder(part.run_id) for part in self._parts(run)]
         samples = [line for folder in folders for line in folder.samples()]
+        found = run_warnings(lines, samples, run.metrics, by_token)
         names = self._names()
         brief = self._brief(run, names)
         return brief | {
@@ -138,7 +141,7 @@ class TrainingRoom:
             "resumable": "resume" in brief["can"],
             "place": queue.index(run_id) + 1 if run_id in queue else None,
             "time_left_s": time_left_s(lines) if run.status == "running" else None,
-            "warnings": [asdict(one) for one in run_warnings(lines, samples, run.metrics)],
+            "warnings": [asdict(one) for one in found],
             "repeat": self._repeat_command(brief),
             "parts": [self._brief(part, names) | {"config": self._config(part)} for part in parts],
         }

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from accelerate.commands import launch as accelerate_launch
+from accelerate.commands.config import config_args
 
 from store.rows import Invalid
-from train.launch import MODULES, LaunchConfig, command, environment, place
+from train.launch import MODULES, OWN_DEFAULTS, LaunchConfig, command, environment, place
 from train.on_ray import enough, parsed, ray_settings, reach, surroundings
 from train.settings import KINDS
 
@@ -38,10 +40,29 @@ def test_every_part_has_a_script() -> None:
 def test_accelerate_in_several_processes() -> None:
     launch = LaunchConfig(launcher="accelerate", processes=4)
     assert command("dpo", FOLDER, launch) == [
-        *PYTHON, "accelerate.commands.launch", "--multi_gpu", "--num_processes", "4",
-        "--num_machines", "1", "--dynamo_backend", "no", "--mixed_precision", "no",
-        "--main_process_port", "0", "-m", *SCRIPT,
+        *PYTHON, "accelerate.commands.launch", "--config_file", str(OWN_DEFAULTS), "--multi_gpu",
+        "--num_processes", "4", "--num_machines", "1", "--dynamo_backend", "no",
+        "--mixed_precision", "no", "--main_process_port", "0", "-m", *SCRIPT,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_what_accelerate_is_told_elsewhere_on_the_machine_does_not_count(
+    processes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "default_config.yaml"
+    other.write_text(
+        "{compute_environment: LOCAL_MACHINE, distributed_type: FSDP, gpu_ids: '0', "
+        "num_processes: 8, machine_rank: 1, mixed_precision: fp16}"
+    )
+    monkeypatch.setattr(config_args, "default_config_file", str(other))
+    monkeypatch.setattr(accelerate_launch, "default_config_file", str(other))
+    begun = command("dpo", FOLDER, LaunchConfig(launcher="accelerate", processes=processes))
+    options = accelerate_launch.launch_command_parser().parse_args(begun[6:])
+    found, *_ = accelerate_launch._validate_launch_command(options)
+    assert (found.gpu_ids, found.num_processes, found.machine_rank) == ("all", processes, 0)
+    assert found.multi_gpu == (processes > 1)
+    assert not found.use_fsdp and found.mixed_precision == "no"
 
 
 def test_accelerate_with_a_file_of_its_own() -> None:

@@ -101,6 +101,28 @@ def test_each_fault_gives_its_warning(key: str, curves: dict[str, Any]) -> None:
     assert keys(lines(**HEALTHY | curves)) == [key]
 
 
+def test_a_loss_that_is_no_number_from_the_start() -> None:
+    """A long run logs first at its second step or later, and then no line has one."""
+    assert keys([{"step": 1, "max_steps": STEPS, "learning_rate": 1e-3}]) == ["loss_not_finite"]
+
+
+def test_chance_is_told_of_the_picks_that_are_trained_on() -> None:
+    """A run that learned them by heart needs no higher learning rate."""
+    by_heart = {"accuracy": 1.0, "eval_accuracy": lambda step: 0.5 if step % 10 == 0 else None}
+    assert keys(lines(**HEALTHY | by_heart)) == []
+
+
+def test_means_for_each_token_fall_too() -> None:
+    """As with sigmoid_norm: 30 tokens, beta 0.1, and a reward of beta times their mean."""
+    curves = {
+        "logps_chosen": lambda step: -30.0 - 0.75 * step,
+        "reward_chosen": lambda step: -0.1 * 0.75 * step / 30,
+    }
+    assert run_warnings(lines(**HEALTHY | curves)) == []
+    (warning,) = run_warnings(lines(**HEALTHY | curves), by_token=True)
+    assert warning.key == "chosen_falling"
+
+
 def test_loss_on_held_out_picks_far_above_that_on_trained_ones() -> None:
     curves = {
         "loss": lambda step: 0.7 - 0.014 * step,

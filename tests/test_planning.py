@@ -9,17 +9,19 @@ from typing import Any
 
 import pytest
 
-from store import judgments, policies
+from store import judgments, policies, runs
 from store.database import Store
 from store.importing import NewPreference, add_preferences
 from store.rows import Invalid, Message
 from tests.stored import LEASE, add_imports, add_picks, add_policy, add_user
 from tests.test_adapters import SHAPES, write
 from train.base_model import BaseModel
+from train.launch import LaunchConfig, place
 from train.planning import PartPlan, Planner, parts_of, precision_of, settings_for
 from train.policy.adapters import SHAPES as SHAPES_FILE
 from train.policy.adapters import publish
 from train.policy.vllm import PolicyConfig
+from train.run_config import RunConfigs
 from train.settings import DpoSettings
 from train.space import adapter_weights, check_space, needed_bytes
 
@@ -239,6 +241,26 @@ def test_a_run_from_the_champion_keeps_its_rank(planner: Planner, store: Store) 
     other = one(planner.preview("dpo", {"start": "champion", "rank": 8}))
     assert other.problem is not None and "policy-000001 has rank 2" in other.problem
     assert one(planner.preview("dpo", {"rank": 8})).champion is None
+
+
+@pytest.mark.usefixtures("picks")
+def test_on_shared_storage_a_run_has_its_start_beside_it(
+    planner: Planner, store: Store, tmp_path: Path
+) -> None:
+    """Other machines of a cluster see nothing else of the data directory."""
+    serve(store, "policy-000001")
+    champion = store.data_dir.resolve() / "policies" / "policy-000001"
+    for storage, start in (
+        ("", champion),
+        (str(tmp_path / "shared"), tmp_path / "shared" / "run-000002" / "start"),
+    ):
+        configs = RunConfigs(planner, LaunchConfig(storage=storage))
+        run_id = runs.add(store, "dpo", {"settings": {"start": "champion"}}, None)
+        place(configs.folder(run_id).path, configs.launch)
+        assert configs.of(runs.get(store, run_id))["start_adapter"] == str(start)
+    assert {file.name: file.read_bytes() for file in start.iterdir()} == {
+        file.name: file.read_bytes() for file in champion.iterdir()
+    }
 
 
 @pytest.mark.usefixtures("picks")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,9 @@ def server(vllm: StandIn, tmp_path: Path) -> Iterator[PolicyServer]:
 
 
 @contextmanager
-def serving(vllm: StandIn, folder: Path) -> Iterator[PolicyServer]:
+def serving(vllm: StandIn, folder: Path, can_sleep: bool = True) -> Iterator[PolicyServer]:
     base = BaseModel("base", folder, 1)
-    made = PolicyServer(PolicyConfig(url=vllm.url), base, folder / "server.log", can_sleep=True)
+    made = PolicyServer(PolicyConfig(url=vllm.url), base, folder / "server.log", can_sleep)
     try:
         for name in NAMES:
             made.load(name, folder / name)
@@ -189,6 +189,33 @@ def test_a_server_that_is_down_makes_room_at_once_and_does_not_come_back_meanwhi
             assert server.state == "resting"
 
 
+def test_who_waits_for_the_first_start_waits_out_a_run_that_came_before_it(tmp_path: Path) -> None:
+    with stand_in() as vllm:
+        port, url = int(vllm.url.rsplit(":", 1)[1]), vllm.url
+    base = BaseModel("base", tmp_path, 1)
+    server = PolicyServer(PolicyConfig(url=url), base, tmp_path / "server.log")
+    waited: list[BaseException | None] = []
+
+    def wait() -> None:
+        try:
+            server.wait_up(1.5)
+            waited.append(None)
+        except ServerDown as error:
+            waited.append(error)
+
+    with ExitStack() as owned:
+        owned.callback(server.stop)
+        server.start()
+        with yielded(server, STOP):
+            waiting = threading.Thread(target=wait)
+            waiting.start()
+            time.sleep(2.5)
+            assert not waited, "the run took longer than the patience with a start"
+            owned.enter_context(stand_in(port))
+        waiting.join(20)
+        assert waited == [None]
+
+
 def test_an_app_that_ends_waits_for_no_buffer(server: PolicyServer) -> None:
     asked: list[float] = []
 
@@ -218,6 +245,28 @@ def test_an_external_vllm_that_a_killed_app_left_asleep_is_woken_up(
     assert vllm.log[0] == ("wake", "")
     loaded = [name for what, name in vllm.log if what == "load"]
     assert loaded == [*NAMES], "the sleep may have lost them"
+
+
+def test_one_that_was_left_asleep_is_woken_up_though_runs_share_the_card_now(
+    vllm: StandIn, tmp_path: Path
+) -> None:
+    vllm.awake.clear()
+    with serving(vllm, tmp_path, can_sleep=False) as server:
+        assert ask(server)
+
+
+def test_an_external_vllm_that_seemed_down_must_sleep_before_a_run_begins(
+    server: PolicyServer, vllm: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever we thought of it, its memory is taken as long as it is awake."""
+    monkeypatch.setattr("train.policy.server.HEALTH_EVERY_S", 0.1)
+    vllm.healthy = False
+    wait_for(lambda: server.state == "down")
+    vllm.healthy = True
+    with yielded(server, SLEEP):
+        assert server.state == "resting" and not vllm.awake.is_set()
+    wait_for(lambda: server.state == "up")
+    assert ask(server)
 
 
 def test_an_external_vllm_that_did_not_wake_up_is_asked_again(

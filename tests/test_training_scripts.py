@@ -238,11 +238,14 @@ def test_training_stops_when_the_held_out_loss_rises(base: Path, tmp_path: Path)
     """Held-out picks of the opposite taste: the better it learns, the worse they fare."""
     opposite = [pick(n, better=1 - n % 2) for n in range(100, 108)]
     run = make_run(
-        tmp_path / "run-1", "dpo", base, held_out=opposite, patience=2, evaluations=5, epochs=3
-    )
+        tmp_path / "run-1", "dpo", base, held_out=opposite, patience=2, evaluations=5, epochs=3,
+        samples=2,
+    )  # fmt: skip
     found = done(run)
     measured = losses(run, "eval_loss")
     assert last_step(run) == 9 and list(measured)[:3] == [3, 6, 9]  # best at 3, then worse twice
+    said = {step: [one["text"] for one in run.samples() if one["step"] == step] for step in (3, 9)}
+    assert said[9] == said[3] and len(said[3]) > 0, "the kept adapter's, not the last one's"
     assert found["eval_loss"] == pytest.approx(measured[3], abs=1e-6)
 
 

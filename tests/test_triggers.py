@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
 from typing import Any
@@ -171,6 +172,7 @@ def test_a_paused_round_holds_the_triggers() -> None:
     told = {one.name: one for one in outlook(NOON, held, LoopConfig())}
     assert told["picks"].message == "Waits: run-000007 is paused."
     assert told["cron"].key == "off" and told["person"].key == "person"
+    assert not wants_measurement(replace(held, has_reward_model=True), only(drift_below=0.6))
 
 
 @pytest.mark.parametrize(

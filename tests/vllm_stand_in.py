@@ -27,6 +27,7 @@ class StandIn:
         # Lines of a streamed answer; one that is None is a hang-up.
         self.streams: Callable[[dict[str, Any]], Iterable[str | None]] = streamed
         self.gone = threading.Event()  # a reader of a stream went away
+        self.healthy = True
         self.can_sleep = True  # started with --enable-sleep-mode and its routes
         self.awake = threading.Event()
         self.awake.set()
@@ -38,6 +39,8 @@ class StandIn:
         """None: hang up."""
         if path.startswith(("/sleep?", "/wake_up", "/is_sleeping")):
             return self.rest(path)
+        if path == "/health" and not self.healthy:
+            return 503, {}
         if path == "/v1/models":
             models = [{"id": name, "root": root} for name, root in self.adapters.items()]
             return 200, {"data": models}

@@ -309,6 +309,7 @@ def fit(job: Job, trainer: Any) -> dict[str, float]:
     best = _watcher(trainer, KeepBest)
     if best.is_older:
         load_weights(trainer.model, best.folder)
+        _watcher(trainer, Samples).last_step = -1  # the kept adapter answers in place of the last
         scores = trainer.evaluate()
     save_adapter(trainer, job.run)
     return scores

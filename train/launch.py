@@ -25,6 +25,7 @@ MODULES: dict[Part, str] = {
 Launcher = Literal["local", "accelerate", "ray"]
 Sharing = Literal["separate", "share", "sleep", "stop"]
 ALLOCATOR = "PYTORCH_CUDA_ALLOC_CONF"
+OWN_DEFAULTS = Path(__file__).with_name("accelerate.json")
 SLACK = 0.05  # of the card: two CUDA contexts, and what fragments
 
 
@@ -139,7 +140,9 @@ def _accelerate(config: LaunchConfig) -> list[str]:
     processes = ["--num_processes", str(config.processes)]
     if config.accelerate_config:  # a further flag would win over the file
         return ["--config_file", config.accelerate_config, *processes]
+    # Without a file, accelerate takes the user's default one: its gpu_ids win over train.device.
     return [
+        *("--config_file", str(OWN_DEFAULTS)),
         *(["--multi_gpu"] if config.processes > 1 else []),
         *processes,
         *("--num_machines", "1"),

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from train.settings import BY_TOKEN
+
 
 @dataclass(frozen=True)
 class Side:
@@ -93,7 +95,6 @@ LOSSES: dict[str, Callable[[PairLoss, Side, Side], Tensor]] = {
     "apo_zero": _apo_zero,
     "sigmoid_norm": _sigmoid_norm,
 }
-BY_TOKEN = ("ipo", "sigmoid_norm")  # these compare means
 
 
 def imitation(logps: Tensor, mask: Tensor, p: Tensor, weight: Tensor) -> Tensor:

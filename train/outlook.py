@@ -86,10 +86,15 @@ def time_left_s(lines: Sequence[Line]) -> float | None:
 
 
 def run_warnings(
-    lines: Sequence[Line], samples: Sequence[Line] = (), metrics: Mapping[str, Any] | None = None
+    lines: Sequence[Line],
+    samples: Sequence[Line] = (),
+    metrics: Mapping[str, Any] | None = None,
+    by_token: bool = False,
 ) -> list[RunWarning]:
     """What to look at, worst first. `samples`: lines {step, text} of samples.jsonl; `metrics`: of
-    the run once it is done."""
+    the run once it is done; `by_token`: rewards are means for each token, far below all bounds."""
+    if by_token:
+        lines = [{k: v for k, v in line.items() if k != "reward_chosen"} for line in lines]
     found = [one for part in by_part(lines).values() for rule in RULES for one in rule(part)]
     found += [*_answers_empty(samples), *_length_growing(samples)]
     found += _precision_gap(lines, metrics or {})
@@ -133,7 +138,7 @@ def _not_finite(lines: Sequence[Line]) -> Iterator[RunWarning]:
     then lacks what its neighbours have."""
     trained = [line for line in lines if "learning_rate" in line]
     for key, name in (("loss", "loss_not_finite"), ("grad_norm", "grad_not_finite")):
-        if not any(_is_number(line.get(key)) for line in trained):
+        if key != "loss" and not any(_is_number(line.get(key)) for line in trained):
             continue
         bad = next((line for line in trained if not _is_number(line.get(key))), None)
         if bad is not None:
@@ -199,15 +204,12 @@ def _held_out(lines: Sequence[Line]) -> Iterator[RunWarning]:
 
 
 def _accuracy_chance(lines: Sequence[Line]) -> Iterator[RunWarning]:
-    """Only once half of the run is over: everything starts at chance."""
+    """Of the picks that it trains on; only once half of the run is over, since everything starts at
+    chance."""
     known, steps = curve(lines, "accuracy"), int(max_steps(lines))
     if len(known) < LEAST_POINTS or not steps or 2 * known[-1][0] < steps:
         return
-    late = [value for _, value in known[len(known) // 2 :]]
-    share = fmean(late)
-    held_out = curve(lines, "eval_accuracy")
-    if held_out:
-        share = min(share, held_out[-1][1])
+    share = fmean(value for _, value in known[len(known) // 2 :])
     if share < CHANCE:
         step = known[-1][0]
         yield from _warn("accuracy_chance", step, step=step, steps=steps, share=round(100 * share))

@@ -13,6 +13,7 @@ from store import policies, runs, snapshots
 from store.rows import Invalid, Run, Source
 from train.launch import LaunchConfig
 from train.planning import (
+    Champion,
     PartPlan,
     Planner,
     parts_of,
@@ -99,7 +100,7 @@ class RunConfigs:
             "quantization": policy.quantization,
             "precision": precision_of(one.settings, policy),
             "parent_policy": champion.policy_id if champion else None,
-            "start_adapter": one.champion.folder if one.champion else None,
+            "start_adapter": self._start(run, one.champion) if one.champion else None,
             "seed": one.settings.seed,
             "settings": asdict(one.settings),
             "changed": list(one.changed),
@@ -108,6 +109,14 @@ class RunConfigs:
             "warnings": one.warnings,
             "command": self.planner.command(one.part, [one]),
         }
+
+    def _start(self, run: Run, champion: Champion) -> str:
+        """The folder of its adapter; other machines of a cluster see only what is on storage."""
+        if not self.launch.storage:
+            return champion.folder
+        copied = self.folder(run.run_id).path.resolve() / "start"
+        shutil.copytree(champion.folder, copied, dirs_exist_ok=True)
+        return str(copied)
 
     def _facts(self, run: Run) -> dict[str, Any]:
         """What holds for the machine and not for the part."""

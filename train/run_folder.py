@@ -77,7 +77,9 @@ class RunFolder:
         _append(self.path / "samples.jsonl", line)
 
     def samples(self) -> list[dict[str, Any]]:
-        return list(_lines(self.path / "samples.jsonl"))
+        """One of each step and prompt: after an early stop the last step has the kept adapter's."""
+        lines = _lines(self.path / "samples.jsonl")
+        return list({(one["step"], str(one.get("prompt"))): one for one in lines}.values())
 
     def forget_after(self, step: int) -> None:
         """Drop what was written beyond `step`, from where the run now goes on."""

@@ -127,6 +127,7 @@ TURNS = "Of a conversation: the picks of all turns, or only of the last one."
 
 
 BATCHING = "Rows of similar length together, which saves padding and time, or in random order."
+BY_TOKEN = ("ipo", "sigmoid_norm")  # these losses compare means for each token, not sums
 BATCHINGS = ("random", "similar_length")
 
 

@@ -108,7 +108,10 @@ def due(now: datetime, state: State, config: LoopConfig) -> Trigger | None:
 
 
 def wants_measurement(state: State, config: LoopConfig) -> bool:
-    """Whether fresh picks are to be scored: at most once in `drift_picks` new ones."""
+    """Whether fresh picks are to be scored: at most once in `drift_picks` new ones, and never while
+    a round is paused, since the device may be wanted for something else."""
+    if state.held:
+        return False
     measured = state.drift.at if state.drift else 0
     enough = state.picks - measured >= config.drift_picks
     return bool(config.drift_below) and state.has_reward_model and enough

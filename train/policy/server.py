@@ -91,9 +91,14 @@ class PolicyServer:
         self._thread.start()
 
     def wait_up(self, timeout_s: float) -> None:
-        """Raises ServerDown when the first start failed or the time is over."""
+        """Raises ServerDown when the first start failed or the time is over; it begins anew when
+        the server comes back from a rest."""
+        deadline = time.monotonic() + timeout_s
         with self._changed:
-            self._changed.wait_for(lambda: self._state == "up" or self._failure, timeout_s)
+            while not (self._state == "up" or self._failure or time.monotonic() > deadline):
+                self._changed.wait(min(HEALTH_EVERY_S, timeout_s))
+                if self._rest:
+                    deadline = time.monotonic() + timeout_s
         if self._state != "up":
             raise ServerDown(
                 self._failure or f"The policy server is not up after {timeout_s:.0f} s."
@@ -170,7 +175,7 @@ class PolicyServer:
     def _supervise(self) -> None:
         pause = 1.0
         while not self._stopping.is_set():
-            if self._rest:
+            if self._rest and not self._must_be_asked():
                 self._hold_rest()
                 continue
             started, child = time.monotonic(), None
@@ -215,6 +220,10 @@ class PolicyServer:
             return f"The policy server failed its first probe: {error}"
         self._took_s = time.monotonic() - began
         return self._watch(child)
+
+    def _must_be_asked(self) -> bool:
+        """To sleep: a server at policy.url that answers holds the device, whatever state it had."""
+        return self._rest == "sleep" and bool(self.config.url) and self.client.healthy()
 
     def _hold_rest(self) -> None:
         self.client.traffic.rest(0)
@@ -263,7 +272,7 @@ class PolicyServer:
 
         Raises GenerationFailed when it does not wake up.
         """
-        if self.config.url and self._can_sleep and sleeps(self.client):
+        if self.config.url and sleeps(self.client):
             log.warning("the policy server at %s sleeps; it is woken up", self.config.url)
             get_up(self.client)
             self._forget_adapters()  # a sleep may have lost them, and no answers are at hand
@@ -310,7 +319,7 @@ class PolicyServer:
     def _await_health(self, child: ChildProcess | None) -> bool:
         deadline = time.monotonic() + self.config.start_timeout_s
         while time.monotonic() < deadline and not self._stopping.wait(0.2):
-            if self._rest:
+            if self._rest and not self._must_be_asked():
                 return False
             if child and child.poll() is not None:
                 return False

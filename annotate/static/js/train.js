@@ -38,13 +38,16 @@ async function view(element) {
   main.addEventListener("click", act);
   main.addEventListener("change", compare);
   await feed.look();
-  go();
+  await go();
 }
 
 /** #new/KIND, #RUN/TAB+RUN+RUN, or nothing: then the run at work, or the newest one. */
-function go() {
-  const [here, ...others] = hash().split("+");
+async function go() {
+  const asked = hash();
+  const [here, ...others] = asked.split("+");
   const [name, more] = here.split("/");
+  await Promise.allSettled(others.filter((id) => !feed.run(id)).map((id) => feed.fetchDetail(id))); // older than the list
+  if (asked !== hash()) return;
   for (const id of others) if (feed.run(id)) compared.add(id);
   if (name === "new") place = { kind: KINDS.includes(more) ? more : "round" };
   else place = { focus: name || null, tab: TABS.includes(more) ? more : (place.tab ?? "charts") };

@@ -30,14 +30,23 @@ export class Feed {
     document.addEventListener("visibilitychange", () => !document.hidden && this.look());
   }
 
-  run = (id) => this.runs.find((run) => run.run_id === id) ?? this.detail(id);
+  run = (id) => this.runs.find((run) => run.run_id === id) ?? this.detail(id) ?? this.#olderPart(id);
   lines = (id) => this.#lines.get(id)?.lines ?? [];
   detail = (id) => this.#details.get(id)?.detail ?? null;
-  parts = (id) => this.runs.filter((run) => run.parent_run_id === id).reverse();
+  /** Of a round that is older than the list its details have them. */
+  parts(id) {
+    const listed = this.runs.filter((run) => run.parent_run_id === id).reverse();
+    const told = this.detail(id)?.parts ?? [];
+    return told.length > listed.length ? told : listed;
+  }
   tops = () => this.runs.filter((run) => !run.parent_run_id || !this.runs.some((one) => one.run_id === run.parent_run_id));
 
   /** The runs whose lines are wanted: of a round those of its parts. */
   leaves = (id) => (this.run(id)?.kind === "round" ? this.parts(id).map((run) => run.run_id) : [id]);
+
+  #olderPart(id) {
+    return [...this.#details.values()].flatMap(({ detail }) => detail.parts ?? []).find((run) => run.run_id === id) ?? null;
+  }
 
   get busy() {
     return this.runs.some((run) => LIVE.includes(run.status));
@@ -73,8 +82,9 @@ export class Feed {
       Object.assign(this, await call("GET", `/runs?limit=${this.#limit}`));
       const stats = performance.now() - this.#statsAt > STATS_MS || !this.stats;
       const running = this.runs.filter((run) => run.status === "running" && run.kind !== "round").map((run) => run.run_id);
+      await Promise.all([...this.#told().map((id) => this.fetchDetail(id)), stats && this.#fetchStats()]);
       const wanted = new Set([...this.#watched.flatMap(this.leaves), ...running]);
-      await Promise.all([...[...wanted].map((id) => this.#fetchLines(id)), ...this.#told().map((id) => this.fetchDetail(id)), stats && this.#fetchStats()]);
+      await Promise.all([...wanted].map((id) => this.#fetchLines(id)));
       this.trouble = "";
     } catch (error) {
       this.trouble = sentence(error);

@@ -94,9 +94,10 @@ export function far(feed, run) {
   return left === null ? told : `${told} · ${t("research.run.left", { span: span(left) })}`;
 }
 
-/** The part at work of a round, else the run itself. */
+/** The part at work of a round, or the one that was before what follows now; else the run itself. */
 export function progress(feed, run) {
-  const leaf = run.kind === "round" ? feed.parts(run.run_id).find((part) => part.status === "running") : run;
+  const parts = feed.parts(run.run_id);
+  const leaf = run.kind === "round" ? (parts.find((part) => part.status === "running") ?? parts.at(-1)) : run;
   const last = leaf && feed.lines(leaf.run_id).findLast((line) => line.max_steps);
   const left = feed.detail(run.run_id)?.time_left_s ?? run.time_left_s;
   return { leaf, step: last?.step ?? 0, steps: last?.max_steps ?? 0, left: typeof left === "number" ? left : null };
