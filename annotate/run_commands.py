@@ -241,6 +241,8 @@ def _result(metrics: dict[str, Any]) -> str:
         f"{metrics['rows_train']} rows used, {metrics['rows_eval']} held out, "
         f"{count['too_long']} too long, {count['identical']} identical, {count['cut']} cut short"
     )
+    if refused := metrics.get("rows_refused"):
+        told += f", {refused} refused by the chat template"
     if "accuracy_low" in metrics:
         told += (
             f"; held-out accuracy {metrics['accuracy']:.1%} "

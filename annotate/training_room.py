@@ -36,7 +36,8 @@ from store.database import Store
 from store.rows import RUN_KINDS, Invalid, Run, RunKind
 from train.loop import TrainLoop
 from train.outlook import run_warnings, time_left_s
-from train.planning import PartPlan, parts_of
+from train.plan import steps_of
+from train.planning import parts_of
 from train.process import tail
 from train.settings import BY_TOKEN, KINDS, Part
 
@@ -83,7 +84,10 @@ class TrainingRoom:
             "command": self._from_here(planner.command(kind, parts)),
             "problem": problems[0] if problems else None,
             "warnings": [warning for one in parts for warning in one.warnings],
-            "parts": [one.as_dict() | {"steps": _steps(one)} for one in parts],
+            "parts": [
+                one.as_dict() | {"steps": steps_of(one.plan.rows_train, one.settings)}
+                for one in parts
+            ],
         }
 
     # --- actions ----------------------------------------------------------------------------------
@@ -244,10 +248,3 @@ def named(metrics: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
     if isinstance(told.get("reward_model"), dict):
         told["reward_model"] = named(told["reward_model"], names)
     return told
-
-
-def _steps(part: PartPlan) -> int:
-    """How many steps it takes, unless rows turn out too long; processes share a step's rows."""
-    how = part.settings
-    batches = math.ceil(part.plan.rows_train / how.batch)
-    return math.ceil(batches / how.accumulate) * how.epochs

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from store.rows import Invalid
 from train import sft
 from train.batching import SimilarLengths
-from train.encoding import Encoder, common_prefix
+from train.encoding import Encoder, Unfit, common_prefix
 from train.fitting import divided, full_batches, share_right, warmup_steps
 from train.kto import balance, neighbours
 from train.quantized import base_arguments, precision_of
@@ -195,6 +197,37 @@ def test_the_prompt_ends_where_the_answer_begins(encoder: Encoder) -> None:
     assert text(one.prompt).endswith("<|assistant|>")
     assert text(one.answer) == "Because of the air.<|end|>"
     assert text(other.answer) == "No idea.<|end|>"
+
+
+def templated(encoder: Encoder, template: str, at: datetime | None = None) -> Encoder:
+    tokenizer = copy(encoder.tokenizer)
+    tokenizer.chat_template = template
+    return Encoder(tokenizer, at)
+
+
+ROLES = "{% for m in messages %}{{ m['role'] + ': ' + CONTENT + ' ' }}{% endfor %}"
+
+
+def test_messages_that_a_template_refuses_are_unfit(encoder: Encoder) -> None:
+    strict = templated(encoder, "{{ raise_exception('Roles must alternate.') }}")
+    with pytest.raises(Unfit, match=r"Roles must alternate\.") as found:
+        strict.prompt(HELLO)
+    assert found.value.why == "refused"
+
+
+def test_answers_that_a_template_makes_alike_are_unfit(encoder: Encoder) -> None:
+    """As those of models that think: what they thought is not shown again."""
+    thinking = templated(encoder, ROLES.replace("CONTENT", "m['content'].split('</think>')[-1]"))
+    with pytest.raises(Unfit) as found:
+        thinking.answers(HELLO, ["<think>one</think>4", "<think>two</think>4"])
+    assert found.value.why == "alike"
+    assert thinking.answers(HELLO, ["<think>one</think>4", "<think>one</think>5"])
+
+
+def test_a_template_writes_the_day_on_which_the_picks_were_frozen(encoder: Encoder) -> None:
+    then = datetime(2025, 3, 9, 23, 59, tzinfo=UTC)
+    dated = templated(encoder, "{{ strftime_now('%d %b %Y') }}", then)
+    assert encoder.tokenizer.decode(dated.prompt(HELLO)) == "09 Mar 2025"
 
 
 def test_only_the_answer_is_imitated(encoder: Encoder) -> None:

@@ -312,11 +312,29 @@ def test_a_beta_that_suits_sums_is_weak_for_means(loss: str, beta: float, weak: 
 def test_a_patience_that_is_never_over(evaluations: int, patience: int, told: bool) -> None:
     """The first measurement is the best so far, and the one at the end stops nothing."""
     quiet = many(12, shown_left=None, source="import")
-    settings = SftSettings(evaluations=evaluations, patience=patience)
+    settings = SftSettings(evaluations=evaluations, patience=patience, batch=1, accumulate=1)
     found = plan("sft", quiet, quiet, settings).warnings
     assert keys(found) == (["long_patience"] if told else [])
     values = {"evaluations": evaluations, "patience": patience}
     assert not told or found[0].values == values
+
+
+def test_few_steps_are_measured_less_often_than_asked_for() -> None:
+    quiet = many(12, shown_left=None, source="import")
+    settings = SftSettings(evaluations=4, patience=2, batch=4, accumulate=1)  # 3 steps
+    (warning,) = plan("sft", quiet, quiet, settings).warnings
+    assert warning.values == {"evaluations": 2, "patience": 2}
+
+
+@pytest.mark.parametrize(
+    ("loss", "smoothing", "told"),
+    [("sigmoid", 0.3, True), ("sigmoid", 0.1, False), ("robust", 0.3, False)],
+)
+def test_smoothing_that_the_loss_does_not_use(loss: str, smoothing: float, told: bool) -> None:
+    quiet = many(12, shown_left=None, source="import")
+    settings = DpoSettings(loss=loss, label_smoothing=smoothing)
+    found = plan("dpo", quiet, quiet, settings).warnings
+    assert keys(found) == (["unused_smoothing"] if told else [])
 
 
 def test_every_message_is_a_sentence_for_a_page() -> None:

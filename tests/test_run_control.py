@@ -202,6 +202,26 @@ def test_a_cancel_that_a_long_step_does_not_hear_keeps_the_newest_adapter(
     }
 
 
+def test_a_cancel_that_comes_while_a_pause_is_carried_out_counts(
+    loop: TrainLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait_for_its_end = loop.trainer._wait
+
+    def cancelled_meanwhile(process: Any, run: Run, folder: Any) -> Any:
+        found = wait_for_its_end(process, run, folder)
+        assert folder.ending()[0] == "PAUSED"
+        loop.cancel(run.run_id)
+        return found
+
+    monkeypatch.setattr(loop.trainer, "_wait", cancelled_meanwhile)
+    run_id = loop.request("sft", None, SETTINGS)
+    wait(lambda: step_of(loop, run_id) > 1)
+    loop.pause(run_id)
+    cancelled = ended(loop, run_id)
+    assert (cancelled.status, cancelled.reason) == ("cancelled", "Stopped on request.")
+    assert (loop.trainer.folder(run_id).adapter / FILES[0]).exists(), "of the step it paused at"
+
+
 def test_a_cancel_while_the_policy_server_comes_back_publishes_nothing(
     starter_dir: Path, tmp_path: Path
 ) -> None:

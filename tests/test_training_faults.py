@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.forked_scripts import done, failed, forked, forked_base
+from tests.forked_scripts import begin, done, failed, forked, forked_base, last_step, until
 from tests.tiny_runs import make_run, pick
 from train.outlook import run_warnings
 from train.script import DISK_FULL, OUT_OF_MEMORY
@@ -114,6 +114,16 @@ def test_a_full_disk_while_the_adapter_is_written(base: Path, tmp_path: Path) ->
     assert not list(run.path.glob("adapter*"))  # what was written gave its room back
 
 
+def test_a_cancel_on_a_full_disk_is_a_cancel(base: Path, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run-1", "sft", base, epochs=9)
+    process = begin(run, {resource.RLIMIT_FSIZE: 20 << 10})
+    until(lambda: last_step(run) >= 2)
+    run.ask_to_stop("cancel")
+    process.join(60)
+    assert process.exitcode == 0 and run.ending() == ("CANCELLED", "Stopped on request.")
+    assert not list(run.path.glob("adapter*"))
+
+
 def test_a_full_disk_at_the_end(base: Path, tmp_path: Path) -> None:
     run = make_run(tmp_path / "run-1", "sft", base, epochs=1)
     (run.path / "scored.jsonl").symlink_to("/dev/full")
@@ -134,6 +144,44 @@ def test_rows_that_cannot_be_trained_on_are_left_out_and_counted(
     run = make_run(tmp_path / "run-1", "dpo", base, train=rows, epochs=1)
     found = done(run)
     assert (found["rows_train"], found["rows_too_long"]) == (8, 2)
+
+
+def strict(base: Path, folder: Path) -> Path:
+    """The same base with a template that takes no system message, as Gemma's."""
+    copied(base, folder)
+    template = folder / "chat_template.jinja"
+    refusal = (
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('No system!') }}{% endif %}"
+    )
+    template.write_text(refusal + template.read_text())
+    return folder
+
+
+SYSTEM = {"prompt": [{"role": "system", "content": "Be calm."}, {"role": "user", "content": "sun"}]}
+
+
+@pytest.mark.parametrize("part", ["dpo", "rm"])
+def test_rows_that_the_template_refuses_are_left_out_and_counted(
+    base: Path, tmp_path: Path, part: Any
+) -> None:
+    more: dict[str, Any] = {} if part == "rm" else {"samples": 2}
+    run = make_run(
+        tmp_path / "run-1", part, strict(base, tmp_path / "strict"), epochs=1, **more,
+        train=[pick(n) for n in range(8)] + [pick(8, **SYSTEM), pick(9, **SYSTEM)],
+        held_out=[pick(100, **SYSTEM), *(pick(n) for n in range(101, 105))],
+    )  # fmt: skip
+    found = done(run)
+    assert (found["rows_train"], found["rows_eval"], found["rows_refused"]) == (8, 4, 3)
+    assert "A row is left out: No system!" in run.log.read_text()
+
+
+def test_a_template_that_refuses_all_rows(base: Path, tmp_path: Path) -> None:
+    rows = [pick(n, **SYSTEM) for n in range(8)]
+    run = make_run(tmp_path / "run-1", "sft", strict(base, tmp_path / "strict"), train=rows)
+    assert failed(run) == (
+        "Too few rows fit: 0 to train on, 8 held out, 0 longer than max_length, 8 that the chat "
+        "template refuses (why is in the log). Annotate more or raise max_length."
+    )
 
 
 @pytest.mark.parametrize("part", ["dpo", "sft", "kto"])

@@ -7,8 +7,10 @@ token. Nothing is cut: a cut answer would lose its end token and a cut prompt it
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from store.rows import Invalid, Message
@@ -23,33 +25,53 @@ class Encoded(NamedTuple):
         return self.prompt + self.answer
 
 
-class Encoder:
-    """Renders each prompt once, however many answers it has."""
+class Unfit(Exception):
+    """A row that is not to be trained on with this template, which refuses its messages (a system
+    message, roles that do not alternate) or makes two answers alike (it strips thoughts)."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, why: Literal["refused", "alike"], message: str) -> None:
+        super().__init__(message)
+        self.why = why
+
+
+class Encoder:
+    """Renders each prompt once, however many answers it has. `at`: the day that a template may
+    write into the prompt, so that a run that goes on or is repeated reads the same rows."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, at: datetime | None = None) -> None:
+        self.at = at or datetime.now(UTC).astimezone()
         if not tokenizer.chat_template:
             raise Invalid("The base model has no chat template. Choose an instruct or chat model.")
         self.tokenizer = tokenizer
         self._prompts: dict[str, list[int]] = {}
 
     def prompt(self, messages: list[Message]) -> list[int]:
-        """As vLLM renders it before it samples an answer."""
+        """As vLLM renders it before it samples an answer. Raises Unfit."""
         key = repr(messages)
         if key not in self._prompts:
             self._prompts[key] = self._ids(messages, add_generation_prompt=True)
         return self._prompts[key]
 
     def answers(self, messages: list[Message], texts: list[str]) -> list[Encoded]:
-        """All answers part from the prompt at the same token, so that they can be compared."""
+        """All answers part from the prompt at the same token, so that they can be compared.
+
+        Raises Unfit.
+        """
         prompt = self.prompt(messages)
         whole = [self._ids([*messages, {"role": "assistant", "content": t}]) for t in texts]
+        if len(set(map(tuple, whole))) < len(whole):
+            raise Unfit("alike", "The chat template makes two of the answers alike.")
         shared = min(common_prefix(prompt, ids) for ids in whole)
         return [Encoded(ids[:shared], ids[shared:]) for ids in whole]
 
     def _ids(self, messages: list[Message], **options: Any) -> list[int]:
-        ids: list[int] = self.tokenizer.apply_chat_template(
-            messages, tokenize=True, return_dict=False, **options
-        )
+        options["strftime_now"] = self.at.strftime
+        try:
+            ids: list[int] = self.tokenizer.apply_chat_template(
+                messages, tokenize=True, return_dict=False, **options
+            )
+        except TemplateError as error:
+            raise Unfit("refused", str(error)) from error
         return ids
 
 

@@ -23,6 +23,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from statistics import fmean
 from typing import Any, TypeVar
@@ -34,8 +35,9 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from store.rows import Invalid
-from train.encoding import Encoded, Encoder
+from train.encoding import Encoded, Encoder, Unfit
 from train.interval import wilson
+from train.plan import steps_of
 from train.quantized import (
     base_arguments,
     computes_in,
@@ -47,10 +49,10 @@ from train.quantized import (
     save_adapter,
     under_fsdp,
 )
-from train.rules import Pick, rows_of
+from train.rules import Pick, Row, rows_of
 from train.run_folder import RunFolder, step_of
 from train.sampling import Prompt, Samples, logprobs
-from train.script import Stopped, enough_rows, is_main, processes
+from train.script import Stopped, disk_is_full, enough_rows, is_main, processes
 from train.settings import CommonSettings, stored
 from train.trackers import tracker_arguments, trackers
 from train.watching import AtPoints, KeepBest, Progress, StopOnNaN, StopWhenAsked
@@ -120,25 +122,27 @@ def open_job(run: RunFolder, kind: type[CommonSettings]) -> Job:
             # TRL's copy of the start: with it in the folder, transformers would load only the copy.
             shutil.rmtree(checkpoint / "ref", ignore_errors=True)
         os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(run.path / "tensorboard"))
-    return Job(run, config, settings, tokenizer, Encoder(tokenizer), reports, checkpoint)
+    frozen_at = config.get("data", {}).get("frozen_at")
+    encoder = Encoder(tokenizer, datetime.fromisoformat(frozen_at) if frozen_at else None)
+    return Job(run, config, settings, tokenizer, encoder, reports, checkpoint)
 
 
 # --- rows -----------------------------------------------------------------------------------------
 
 
 def read_rows(job: Job, encode: Encode) -> Rows:
-    """Rows of both splits that fit `max_length`, and counts. Raises Invalid when they are few."""
+    """Rows of both splits that fit, and counts. Raises Invalid when they are few."""
     kept: dict[str, list[tuple[Columns, int | None]]] = {}
-    counts = {"rows_too_long": 0}
+    counts = dict.fromkeys(("rows_too_long", "rows_refused", "rows_alike"), 0)
     held_out: list[Pick] = []
     for split in ("train", "eval"):
         held_out = picks = read_picks(job.run, split)  # of the last split
         kept[split] = []
         for number, pick in enumerate(picks):
             for row in rows_of(pick, job.settings):
-                columns, length = encode(job.encoder, row)
-                if length > job.settings.max_length:
-                    counts["rows_too_long"] += 1
+                columns, why = fitting(job, encode, row)
+                if columns is None:
+                    counts[f"rows_{why}"] += 1
                     continue
                 kept[split].append((columns, number if row.origin in PEOPLES else None))
         counts[f"rows_{split}"] = len(kept[split])
@@ -152,6 +156,16 @@ def read_rows(job: Job, encode: Encode) -> Rows:
         counts,
         [number for _, number in measured],
     )
+
+
+def fitting(job: Job, encode: Encode, row: Row) -> tuple[Columns | None, str]:
+    """None and why when the row cannot be trained on: too_long, refused or alike."""
+    try:
+        columns, length = encode(job.encoder, row)
+    except Unfit as error:
+        print(f"A row is left out: {error}", flush=True)
+        return None, error.why
+    return (columns, "") if length <= job.settings.max_length else (None, "too_long")
 
 
 def read_picks(run: RunFolder, split: str) -> list[Pick]:
@@ -184,7 +198,10 @@ def sample_prompts(job: Job, picks: Iterable[Pick]) -> list[Prompt]:
     for pick in picks:
         if len(found) == getattr(job.settings, "samples", 0):
             break
-        ids = job.encoder.prompt(pick.prompt)
+        try:
+            ids = job.encoder.prompt(pick.prompt)
+        except Unfit:
+            continue
         if len(ids) < job.settings.max_length:
             found.setdefault(repr(pick.prompt), Prompt(pick.prompt_id, pick.prompt, ids))
     return list(found.values())
@@ -220,7 +237,7 @@ def arguments(job: Job, rows: Rows) -> dict[str, Any]:
         "learning_rate": settings.learning_rate,
         "num_train_epochs": settings.epochs,
         "lr_scheduler_type": settings.schedule,
-        "warmup_steps": warmup_steps(settings.warmup, steps_of(rows, settings)),
+        "warmup_steps": warmup_steps(settings.warmup, steps_of(len(rows.train), settings)),
         "max_grad_norm": settings.max_grad_norm,
         "weight_decay": settings.weight_decay,
         "per_device_train_batch_size": batch,
@@ -228,7 +245,7 @@ def arguments(job: Job, rows: Rows) -> dict[str, Any]:
         "gradient_accumulation_steps": accumulate,
         "max_length": settings.max_length,
         "gradient_checkpointing": settings.gradient_checkpointing,
-        "logging_steps": max(1, steps_of(rows, settings) // LOGS),
+        "logging_steps": max(1, steps_of(len(rows.train), settings) // LOGS),
         "logging_nan_inf_filter": False,  # the default logs NaN as 0.0
         "eval_strategy": "no",  # AtPoints asks for both
         "save_strategy": "no",
@@ -248,10 +265,6 @@ def configured(kind: Any, job: Job, rows: Rows, **own: Any) -> Any:
     made = kind(**arguments(job, rows), **own)
     made._n_gpu = min(made.n_gpu, 1)  # TRL refuses one process on several GPUs: it takes the first
     return made
-
-
-def steps_of(rows: Rows, settings: CommonSettings) -> int:
-    return math.ceil(len(rows.train) / (settings.batch * settings.accumulate)) * settings.epochs
 
 
 def warmup_steps(share: float, steps: int) -> int:
@@ -303,7 +316,7 @@ def fit(job: Job, trainer: Any) -> dict[str, float]:
     trainer.train(resume_from_checkpoint=str(job.resume_from) if job.resume_from else None)
     if how := _watcher(trainer, StopWhenAsked).how:
         if how == "cancel":
-            save_adapter(trainer, job.run)
+            save_if_it_fits(trainer, job.run)
         raise Stopped(how, trainer.state.global_step)
     scores: dict[str, float] = trainer.evaluate()
     best = _watcher(trainer, KeepBest)
@@ -313,6 +326,17 @@ def fit(job: Job, trainer: Any) -> dict[str, float]:
         scores = trainer.evaluate()
     save_adapter(trainer, job.run)
     return scores
+
+
+def save_if_it_fits(trainer: Any, run: RunFolder) -> None:
+    """On a full disk a cancelled run is cancelled all the same, without an adapter."""
+    try:
+        save_adapter(trainer, run)
+    except Exception as error:
+        if not disk_is_full(error):
+            raise
+        print(f"The adapter is not kept: {error}", flush=True)
+        shutil.rmtree(run.half_adapter, ignore_errors=True)
 
 
 def start_from(model: Any, adapter: Path) -> None:

@@ -6,6 +6,7 @@ or dropped for one reason.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -136,6 +137,11 @@ def plan(
     return replace(counted, warnings=_warnings(counted, [*to_train, *to_measure], settings))
 
 
+def steps_of(rows: int, settings: AnySettings) -> int:
+    """How many it takes, unless rows turn out too long; processes share a step's rows."""
+    return math.ceil(rows / (settings.batch * settings.accumulate)) * settings.epochs
+
+
 def enough(planned: Plan) -> None:
     """Raises Invalid with the one reason why nothing can be learned or measured."""
     if found := problem(planned):
@@ -202,7 +208,7 @@ def _tally(picks: Sequence[Pick], settings: AnySettings) -> _Tally:
 
 def _warnings(planned: Plan, picks: Sequence[Pick], settings: AnySettings) -> list[Remark]:
     found = [_one_sided(picks), _one_annotator(picks), _longer(picks)]
-    found += [_weak(settings), _patient(settings)]
+    found += [_weak(settings), _unused(settings), _patient(settings, planned.rows_train)]
     if planned.decided_held_out and planned.held_out_picks < FEW_HELD_OUT:
         found.append(_remark("few_held_out", picks=planned.held_out_picks))
     share = sum(planned.dropped.values()) / max(1, planned.picks)
@@ -259,9 +265,20 @@ def _weak(settings: AnySettings) -> Remark | None:
     return _remark("weak_beta", beta=f"{settings.beta:g}") if settings.beta < LEAST_BETA else None
 
 
-def _patient(settings: AnySettings) -> Remark | None:
-    """The first measurement is the best so far, so as many as the patience follow it on the way."""
-    evaluations, patience = settings.evaluations, settings.patience
+def _unused(settings: AnySettings) -> Remark | None:
+    """label_smoothing is 0.1 by default, for whoever chooses robust."""
+    if not isinstance(settings, DpoSettings) or settings.loss == "robust":
+        return None
+    if settings.label_smoothing == DpoSettings.label_smoothing:
+        return None
+    return _remark("unused_smoothing", loss=settings.loss)
+
+
+def _patient(settings: AnySettings, rows: int) -> Remark | None:
+    """The first measurement is the best so far, so as many as the patience follow it on the way,
+    and there is at most one before each step but the first."""
+    on_the_way = max(0, steps_of(rows, settings) - 1)
+    evaluations, patience = min(settings.evaluations, on_the_way), settings.patience
     if not patience or patience < evaluations:
         return None
     return _remark("long_patience", evaluations=evaluations, patience=patience)

@@ -63,6 +63,8 @@ MESSAGES = {
     "many_dropped": "{percent} % of the picks are dropped under these rules.",
     "weak_beta": "sigmoid_norm divides by the length of an answer: with a beta of {beta} picks "
     "hardly count. About 5 is usual.",
-    "long_patience": "A patience of {patience} never stops this run early, since evaluations is "
-    "{evaluations}: set evaluations above patience.",
+    "unused_smoothing": "label_smoothing counts for the loss robust alone, and this is {loss}: "
+    "choose robust, or leave label_smoothing as it is.",
+    "long_patience": "A patience of {patience} never stops this run early, since it is measured "
+    "{evaluations} times on the way: lower patience, or raise evaluations or epochs.",
 }

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -73,6 +74,7 @@ class RunConfigs:
             "rows_train": frozen.rows_train,
             "rows_eval": frozen.rows_eval,
             "picks": frozen.counts,
+            "frozen_at": datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
         }
         train, held_out = (picks_of(rows) for rows in snapshots.frozen(self.store, folder.data))
         parts = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -166,6 +166,9 @@ class Trainer:
             cut_short = self._wait(process, run, folder)
         finally:
             process.stop()
+        if self._wanted(run) == "cancel" and paused(folder):  # by a pause that was asked for first
+            folder.reopen()
+            cut_short = "CANCELLED", STOPPED
         if folder.ending() is None:
             how = how_it_ended(process.poll())
             lost = f"The training process {how} before it finished; its log is {folder.log}."
@@ -184,8 +187,9 @@ class Trainer:
                 return "FAILED", APP_STOPPED
             asked = self._wanted(run)
             if asked and asked != told:
-                folder.ask_to_stop(asked)
-                told = asked
+                with suppress(OSError):  # a full disk: asked again, and a cancel ends it anyway
+                    folder.ask_to_stop(asked)
+                    told = asked
             if asked == "cancel":  # a pause has time: without its checkpoint it is worth nothing
                 cancelled_for_s += 0.25
             if cancelled_for_s > STOP_GRACE_S:
@@ -215,6 +219,11 @@ def more_follows(run: Run) -> bool:
 def configured(folder: RunFolder) -> bool:
     """Whether its settings and data are frozen: from then on it can be resumed or repeated."""
     return (folder.path / "config.json").exists()
+
+
+def paused(folder: RunFolder) -> bool:
+    ended = folder.ending()
+    return ended is not None and ended[0] == "PAUSED"
 
 
 def outcome(folder: RunFolder) -> dict[str, Any]:

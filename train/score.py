@@ -23,7 +23,7 @@ from transformers import AutoTokenizer
 
 from train import calibration
 from train.calibration import ScoredPick
-from train.encoding import Encoder
+from train.encoding import Encoder, Unfit
 from train.picks import Pick, RankingRow
 from train.quantized import base_arguments
 from train.reward_head import scores, trained_reward_model
@@ -64,7 +64,10 @@ def scored_picks(
     rows, texts = [], []
     for pick in picks:
         for row in ranking_rows(pick, settings):
-            columns, length = encode_ranking(encoder, row)
+            try:
+                columns, length = encode_ranking(encoder, row)
+            except Unfit:
+                continue
             if length <= settings.max_length:
                 rows.append((pick, row))
                 texts += columns["answers"]

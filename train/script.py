@@ -113,8 +113,10 @@ def processes(environment: Mapping[str, str] = os.environ) -> int:
 def enough_rows(counts: dict[str, int]) -> None:
     """Raises Invalid when the rows that fit are too few to train or to measure."""
     if min(counts["rows_train"], counts["rows_eval"]) < 1 or counts["rows_train"] < LEAST_ROWS:
+        others = f"{counts['rows_too_long']} longer than max_length"
+        if refused := counts.get("rows_refused"):
+            others += f", {refused} that the chat template refuses (why is in the log)"
         raise Invalid(
             f"Too few rows fit: {counts['rows_train']} to train on, "
-            f"{counts['rows_eval']} held out, {counts['rows_too_long']} longer than max_length. "
-            "Annotate more or raise max_length."
+            f"{counts['rows_eval']} held out, {others}. Annotate more or raise max_length."
         )

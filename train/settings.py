@@ -47,7 +47,9 @@ class CommonSettings:
     learning_rate: float = _setting(
         2e-5, "learning", "Size of a step at its highest point.", least=1e-9, most=1
     )
-    epochs: int = _setting(1, "learning", "Passes over the picks.", unit="passes", least=1)
+    epochs: int = _setting(
+        1, "learning", "Passes over the picks.", unit="passes", least=1, most=1000
+    )
     schedule: str = _setting(
         "cosine",
         "learning",
@@ -88,7 +90,7 @@ class CommonSettings:
         choices=("served", "nf4", "bf16"),
     )
     evaluations: int = _setting(
-        4, "control", "How often the held-out loss is measured on the way.", unit="times"
+        4, "control", "How often the held-out loss is measured on the way.", unit="times", most=1000
     )
     patience: int = _setting(
         0,
@@ -98,7 +100,11 @@ class CommonSettings:
         unit="measurements",
     )
     checkpoints: int = _setting(
-        4, "control", "How often a state to resume from is kept on the way.", unit="times"
+        4,
+        "control",
+        "How often a state to resume from is kept on the way.",
+        unit="times",
+        most=1000,
     )
     report_to: str = _setting(
         "trackio",
@@ -127,6 +133,7 @@ TURNS = "Of a conversation: the picks of all turns, or only of the last one."
 
 
 BATCHING = "Rows of similar length together, which saves padding and time, or in random order."
+LONGEST_SHOWN = 40  # characters of a wrong value
 BY_TOKEN = ("ipo", "sigmoid_norm")  # these losses compare means for each token, not sums
 BATCHINGS = ("random", "similar_length")
 
@@ -319,14 +326,21 @@ def convert(about: Field, value: Value) -> Value:
             return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
         number = int(text) if about.type == "int" else float(text)
     except (KeyError, ValueError):
-        raise Invalid(f"{about.name} must be a value of type {about.type}, not {text!r}.") from None
-    if not math.isfinite(number) or not about.least <= number <= about.most:
+        raise Invalid(
+            f"{about.name} must be a value of type {about.type}, not {shorter(text)!r}."
+        ) from None
+    if not abs(number) < math.inf or not about.least <= number <= about.most:
         most = f" and at most {about.most:g}" if math.isfinite(about.most) else ""
         raise Invalid(
             f"{about.name} must be a finite number and at least {about.least:g}{most}, "
-            f"not {text!r}."
+            f"not {shorter(text)!r}."
         )
     return number
+
+
+def shorter(text: str) -> str:
+    """For a sentence about it."""
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
 def _chosen(about: Field, text: str) -> str:
