@@ -64,7 +64,7 @@ class TrainingRoom:
             "fitted_to": {
                 "base": planner.base.name,
                 "parameters": planner.base.parameters,
-                "picks": len(planner.picks_now()[0]),
+                "picks": planner.usable(parts_of(kind)[-1], {}, planner.picks_now()[0]),
             },
         }
 
@@ -75,8 +75,7 @@ class TrainingRoom:
         problems = [one.problem for one in parts if one.problem]
         if not problems:
             try:
-                ranks = [one.settings.rank for one in parts]
-                planner.check_space(ranks, self.trainer.runs_folder)
+                planner.check_space([one.settings for one in parts], self.trainer.runs_folder)
             except Invalid as error:
                 problems = [str(error)]
         return {

@@ -17,8 +17,9 @@ from store.rows import Invalid
 from train import sft
 from train.batching import SimilarLengths
 from train.encoding import Encoder, Unfit, common_prefix
-from train.fitting import divided, full_batches, share_right, warmup_steps
+from train.fitting import full_batches, share_right, warmup_steps
 from train.kto import balance, neighbours
+from train.launch import divided
 from train.quantized import base_arguments, precision_of
 from train.rules import ExampleRow
 from train.run_folder import RunFolder

@@ -19,10 +19,10 @@ from train.base_model import BaseModel
 from train.launch import LaunchConfig, place
 from train.planning import PartPlan, Planner, parts_of, precision_of, settings_for
 from train.policy.adapters import SHAPES as SHAPES_FILE
-from train.policy.adapters import publish
+from train.policy.adapters import BadAdapter, publish
 from train.policy.vllm import PolicyConfig
 from train.run_config import RunConfigs
-from train.settings import DpoSettings
+from train.settings import DpoSettings, RewardSettings
 from train.space import adapter_weights, check_space, needed_bytes
 
 SOURCES = ("human", "simulated", "import")
@@ -57,6 +57,15 @@ def test_a_preset_fits_the_model_the_picks_and_what_is_served(planner: Planner) 
     assert (settings.rank, settings.max_length) == (8, 1024)  # policy.max_rank, policy.context
     assert planner.preset("rm", 100).rank == 16  # is not served
     assert planner.settings("dpo", {"epochs": "2"}, 100).epochs == 2
+
+
+def test_a_preset_is_fitted_to_picks_that_give_a_row(planner: Planner, store: Store) -> None:
+    """Ties teach DPO nothing, so they are none of its many picks, unless they count."""
+    add_imports(store, 300)
+    add_picks(store, add_user(store, "ann"), 500, "tie")
+    assert one(planner.preview("dpo", {})).settings.epochs == 4
+    assert one(planner.preview("dpo", {"ties": "soft"})).settings.epochs == 2
+    assert next(f.default for f in planner.form("dpo") if f.name == "epochs") == 4
 
 
 def test_settings_are_kept_as_their_types(planner: Planner) -> None:
@@ -252,7 +261,7 @@ def test_on_shared_storage_a_run_has_its_start_beside_it(
     champion = store.data_dir.resolve() / "policies" / "policy-000001"
     for storage, start in (
         ("", champion),
-        (str(tmp_path / "shared"), tmp_path / "shared" / "run-000002" / "start"),
+        (str(tmp_path / "shared"), tmp_path / "shared" / "run-000002" / "start" / "policy-000001"),
     ):
         configs = RunConfigs(planner, LaunchConfig(storage=storage))
         run_id = runs.add(store, "dpo", {"settings": {"start": "champion"}}, None)
@@ -281,14 +290,54 @@ def test_an_adapter_that_was_changed_is_no_start(planner: Planner, store: Store)
     assert part.problem is not None and "have changed since it was published" in part.problem
 
 
+@pytest.mark.usefixtures("picks")
+def test_a_frozen_run_is_checked_again_before_it_goes_on(
+    planner: Planner, store: Store, tmp_path: Path
+) -> None:
+    serve(store, "policy-000001")
+    configs = RunConfigs(planner, LaunchConfig())
+    run_id = runs.add(store, "dpo", {"settings": {"start": "champion"}}, None)
+    place(configs.folder(run_id).path, configs.launch)
+    config = configs.of(runs.get(store, run_id))
+    configs.check(config)
+    with pytest.raises(BadAdapter, match="policy-000001, from which the run goes on, is not at "):
+        configs.check(config | {"start_adapter": str(tmp_path / "moved")})
+    with pytest.raises(Invalid, match=r"has rank 9, which is above policy.max_rank \(8\) now"):
+        configs.check(config | {"settings": config["settings"] | {"rank": 9}})
+    (Path(config["start_adapter"]) / "adapter_config.json").write_text("{}")
+    with pytest.raises(BadAdapter, match="have changed since it was published"):
+        configs.check(config)
+
+
+@pytest.mark.parametrize(
+    ("part", "processes", "problem"),
+    [
+        ("dpo", 3, "3 processes cannot share a step of 8 x 1 rows."),
+        ("kto", 16, "KTO compares the rows of a batch: set batch to 2 or more for each process."),
+        ("dpo", 2, None),
+    ],
+)
+@pytest.mark.usefixtures("picks")
+def test_processes_that_cannot_share_a_step_are_told_before(
+    planner: Planner, part: Any, processes: int, problem: str | None
+) -> None:
+    planner.processes = processes
+    found = one(planner.preview(part, {})).problem
+    assert found is None if problem is None else (found or "").startswith(problem)
+
+
 # --- the disk -------------------------------------------------------------------------------------
 
 
 def test_room_for_a_run() -> None:
+    """Three checkpoints, for a moment, and the adapter twice: in the run and published."""
     weights = adapter_weights([(64, 32), (32, 32)], rank=8)
     assert weights == 8 * (96 + 64)
-    needed = needed_bytes(weights, data=1000)
-    assert needed == 2 * 12 * weights + 4 * weights + 4000 + 128 * 2**20
+    needed = needed_bytes([(weights, RewardSettings())], data=1000)
+    assert needed == 3 * 12 * weights + 8 * weights + 4000 + 128 * 2**20
+    careful = DpoSettings(start="champion", patience=2)
+    both = needed_bytes([(weights, RewardSettings()), (weights, careful)], data=1000)
+    assert both - needed == (3 * 4 + 8) * weights + 8 * weights
     check_space(needed, needed, Path("/data/runs"))
     with pytest.raises(Invalid) as caught:
         check_space(50 * 2**20, needed, Path("/data/runs"))

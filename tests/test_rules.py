@@ -250,7 +250,10 @@ def test_an_edit_mends_what_was_wrong_with_the_answer() -> None:
     same = pick("left", "A", "A", edited_text="Better")
     assert told(pair_rows(same, DpoSettings())) == [("Better", "A", 1, 1, "edit")]
     cut = pick("left", edited_text="Better", cut="A")
-    assert why_none(cut, DpoSettings()) == "cut"
+    assert told(pair_rows(cut, DpoSettings())) == [("Better", "B", 1, 1, "edit")]
+    (row,) = ranking_rows(cut, RewardSettings())
+    assert (row.answers, row.comparisons) == (["B", "Better"], [Comparison(1, 0, 0.9, 0, "edit")])
+    assert why_none(cut, DpoSettings(edits="drop")) == "cut"
     assert example_rows(cut, SftSettings()) == [ExampleRow(WHY, "Better", "edit")]
     assert [row.answer for row in answer_rows(cut, KtoSettings())] == ["Better", "B"]
     other_cut = pick("left", edited_text="Better", cut="B")

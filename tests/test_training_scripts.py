@@ -39,7 +39,7 @@ def continued(fresh: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Run
     return run
 
 
-def going_on(fresh: RunFolder, folder: Path, **settings: bool) -> RunFolder:
+def going_on(fresh: RunFolder, folder: Path, **settings: float | str) -> RunFolder:
     run = again(fresh, folder, start="champion", **settings)
     run.freeze(run.config() | {"start_adapter": str(fresh.adapter)})
     return run
@@ -173,6 +173,17 @@ def test_a_continued_run_starts_at_log_2(fresh: RunFolder, continued: RunFolder)
     assert _tensors(continued).keys() == _tensors(fresh).keys()
     assert weights(continued) != weights(fresh)
     assert len(list(continued.adapter.iterdir())) == 2
+
+
+@pytest.mark.parametrize("loss", ["sigmoid", "sigmoid_norm"])
+def test_a_continued_policy_is_measured_against_the_base(
+    fresh: RunFolder, tmp_path: Path, loss: str
+) -> None:
+    """It adds nothing to a champion that orders all held-out picks rightly: the gate sees that."""
+    run = going_on(fresh, tmp_path / "run-3", learning_rate=1e-9, epochs=1, loss=loss)
+    found = done(run)
+    assert found["accuracy"] >= 0.8 > found["accuracy_since_champion"]
+    assert "accuracy_since_champion" not in fresh.metrics()
 
 
 def test_a_killed_continued_run_goes_on_to_the_same_end(

@@ -37,6 +37,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from store.rows import Invalid
 from train.encoding import Encoded, Encoder, Unfit
 from train.interval import wilson
+from train.launch import shared_step
 from train.plan import steps_of
 from train.quantized import (
     base_arguments,
@@ -230,7 +231,7 @@ def start(job: Job) -> dict[str, Any]:
 def arguments(job: Job, rows: Rows) -> dict[str, Any]:
     """What the configs of all TRL trainers have in common."""
     settings = job.settings
-    batch, accumulate = divided(settings.batch, settings.accumulate, processes())
+    batch, accumulate = shared_step(job.config["kind"], settings, processes())
     on_cpu = device() == "cpu"
     return job.reports | {
         "output_dir": str(job.run.checkpoints),
@@ -270,18 +271,6 @@ def configured(kind: Any, job: Job, rows: Rows, **own: Any) -> Any:
 def warmup_steps(share: float, steps: int) -> int:
     """The learning rate of the first one is 0, so a run of one step has none."""
     return min(math.ceil(share * steps), steps - 1)
-
-
-def divided(batch: int, accumulate: int, parts: int) -> tuple[int, int]:
-    """Batch and accumulation of each of `parts` processes: together the same rows in a step."""
-    if accumulate % parts == 0:
-        return batch, accumulate // parts
-    if batch % parts == 0:
-        return batch // parts, accumulate
-    raise Invalid(
-        f"{parts} processes cannot share a step of {batch} x {accumulate} rows. "
-        f"Set batch or accumulate to a multiple of {parts}."
-    )
 
 
 def callbacks(job: Job, rows: Rows) -> list[Any]:

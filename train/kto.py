@@ -64,8 +64,6 @@ def main(run: RunFolder) -> dict[str, Any]:
         )
     weights = balance(good, len(rows.train) - good, settings.balance)
     args = configured(KTOConfig, job, rows, beta=settings.beta, **weights)
-    if args.per_device_train_batch_size < 2:
-        raise Invalid("KTO compares the rows of a batch: set batch to 2 or more for each process.")
     trainer = EncodedKTOTrainer(
         **start(job),
         args=args,

@@ -14,7 +14,7 @@ from typing import Literal
 
 from store.rows import Invalid
 from train.process import import_path
-from train.settings import Part
+from train.settings import AnySettings, Part
 
 MODULES: dict[Part, str] = {
     "sft": "train.sft",
@@ -97,6 +97,26 @@ def environment(config: LaunchConfig, gpu_memory: float | None = None) -> dict[s
         bound = f"per_process_memory_fraction:{left:.2f}"
         env[ALLOCATOR] = f"{own},{bound}" if own else bound
     return env
+
+
+def shared_step(part: Part, settings: AnySettings, parts: int) -> tuple[int, int]:
+    """Batch and accumulation of each of `parts` processes. Raises Invalid."""
+    batch, accumulate = divided(settings.batch, settings.accumulate, parts)
+    if part == "kto" and batch < 2:
+        raise Invalid("KTO compares the rows of a batch: set batch to 2 or more for each process.")
+    return batch, accumulate
+
+
+def divided(batch: int, accumulate: int, parts: int) -> tuple[int, int]:
+    """Batch and accumulation of each of `parts` processes: together the same rows in a step."""
+    if accumulate % parts == 0:
+        return batch, accumulate // parts
+    if batch % parts == 0:
+        return batch // parts, accumulate
+    raise Invalid(
+        f"{parts} processes cannot share a step of {batch} x {accumulate} rows. "
+        f"Set batch or accumulate to a multiple of {parts}."
+    )
 
 
 def place(folder: Path, config: LaunchConfig) -> None:

@@ -15,6 +15,7 @@ from store.database import Store
 from store.rows import Invalid, RunKind, Source
 from train import space
 from train.base_model import BaseModel
+from train.launch import shared_step
 from train.picks import Pick
 from train.plan import Plan, plan
 from train.plan import problem as too_little
@@ -22,7 +23,8 @@ from train.policy.adapters import FILES, SHAPES, BadAdapter, check, read_shapes,
 from train.policy.registry import BASE_POLICY
 from train.policy.vllm import PolicyConfig
 from train.presets import preset
-from train.rules import rule_of
+from train.rules import rows_of, rule_of
+from train.run_folder import RunFolder
 from train.settings import AnySettings, Field, Part, form, override
 from train.trackers import check as check_trackers
 
@@ -81,9 +83,10 @@ class Planner:
         policy: PolicyConfig,
         sources: Sequence[Source],
         seed: int,
+        processes: int = 1,
     ) -> None:
         self.store, self.base, self.policy = store, base, policy
-        self.sources, self.seed = sources, seed
+        self.sources, self.seed, self.processes = sources, seed, processes
         self._known: tuple[int, Picks] | None = None
         self._reading = threading.Lock()
 
@@ -98,7 +101,7 @@ class Planner:
 
     def form(self, part: Part) -> list[Field]:
         """Defaults are the preset for the picks that there are now."""
-        return form(self.preset(part, len(self.picks_now()[0]) or FEW))
+        return form(self.preset(part, self.usable(part, {}, self.picks_now()[0]) or FEW))
 
     def picks_now(self) -> Picks:
         """To train on and held out; read again only when picks were made or taken back."""
@@ -109,16 +112,18 @@ class Planner:
                 self._known = newest, (picks_of(train), picks_of(held_out))
             return self._known[1]
 
-    def check_space(self, ranks: Iterable[int], folder: Path, data: int = 0) -> None:
-        """`ranks` of the adapters; `data`: bytes of the picks that are still to be frozen.
+    def check_space(self, runs: Iterable[AnySettings], folder: Path, data: int = 0) -> None:
+        """`runs`: one after the other; `data`: bytes of the picks that are still to be frozen. What
+        a run that goes on has there already counts as free.
 
         Raises Invalid when the disk of `folder` has no room.
         """
         shapes = self.store.data_dir / "policies" / SHAPES
         layers = space.sizes(json.loads(shapes.read_text())) if shapes.exists() else []
-        weights = sum(space.adapter_weights(layers, rank) for rank in ranks)
-        needed = space.needed_bytes(weights, data)
-        space.check_space(space.free_bytes(folder), needed, folder)
+        adapters = [(space.adapter_weights(layers, one.rank), one) for one in runs]
+        held = space.held_bytes(RunFolder(folder).checkpoints)
+        needed = space.needed_bytes(adapters, data)
+        space.check_space(space.free_bytes(folder) + held, needed, folder)
 
     def preset(self, part: Part, picks: int) -> AnySettings:
         fitted = preset(part, self.base.parameters, picks, self.policy.context)
@@ -157,11 +162,13 @@ class Planner:
         self, part: Part, changes: dict[str, Any], train: Sequence[Pick], held_out: Sequence[Pick]
     ) -> PartPlan:
         """Raises Invalid for settings that cannot be; picks that do not suffice are a `problem`."""
-        settings = self.settings(part, changes, len(train) or FEW)
+        usable = self.usable(part, changes, train) or FEW
+        settings = self.settings(part, changes, usable)
         champion, problem = None, None
         warnings: list[dict[str, Any]] = []
         try:
             check_trackers(settings.report_to)
+            shared_step(part, settings, self.processes)
         except Invalid as error:
             problem = str(error)
         if getattr(settings, "start", "base") == "champion":
@@ -173,8 +180,13 @@ class Planner:
         if found := too_little(rows):
             problem = problem or found.message
         warnings = warnings + [asdict(one) for one in rows.warnings]
-        usual = self.preset(part, len(train) or FEW)
+        usual = self.preset(part, usable)
         return PartPlan(part, settings, usual, rows, champion, warnings, problem)
+
+    def usable(self, part: Part, changes: dict[str, Any], train: Sequence[Pick]) -> int:
+        """Picks that give a row, which a preset is fitted to; what gives one is in no preset."""
+        rules = self.settings(part, changes, FEW)
+        return sum(bool(rows_of(pick, rules)) for pick in train)
 
     def command(self, kind: RunKind, parts: Sequence[PartPlan]) -> str:
         """What starts this run from a shell; only what differs from the preset is named."""

@@ -22,7 +22,6 @@ from train.policy.client import GenerationFailed
 from train.policy.registry import PolicyRegistry
 from train.policy.server import ServerDown
 from train.precision import measure
-from train.run_folder import RunFolder
 from train.runs import RunCancelled, RunPaused, Trainer
 from train.script import disk_is_full
 from train.settings import Part
@@ -144,14 +143,13 @@ class Rounds:
                 return known.policy_id  # the app ended while it was judged
         policy_id = policies.next_id(self.store)
         folder = self.store.data_dir / "policies"
-        adapter = RunFolder(self.store.data_dir / "runs" / trained_in).adapter
+        trained = self.trainer.folder(trained_in)
         rank = self.registry.server.config.max_rank
-        path, sha256 = publish(adapter, folder, policy_id, read_shapes(folder), rank)
-        champion = policies.champion(self.store)
+        path, sha256 = publish(trained.adapter, folder, policy_id, read_shapes(folder), rank)
         policies.add(
             self.store,
             policy_id,
-            parent=champion.policy_id if champion else None,
+            parent=trained.config()["parent_policy"],  # another one may be champion by now
             run_id=run.run_id,
             base_model=self.registry.server.base.name,
             adapter_path=f"policies/{path.name}",

@@ -22,7 +22,8 @@ SENTENCES = {
     "ties.soft": "A tie is a label of 50 %.",
     "both_bad.drop": "Picks of both bad are left out.",
     "both_bad.negatives": "Of both bad, every answer is a bad one.",
-    "edits.beats": "An edited answer beats the answer that it corrects, clearly.",
+    "edits.beats": "An edited answer beats the answer that it corrects, clearly; where that one "
+    "was cut or is empty, the others.",
     "edits.replaces": "An edited answer takes the place of the answer that it corrects.",
     "edits.drop": "Edits are not used.",
     "ranked.all": "Of four answers the best beats the other three, and the two in the middle beat "

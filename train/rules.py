@@ -171,11 +171,19 @@ def _duels(pick: Pick, settings: DpoSettings | RewardSettings) -> tuple[list[_Du
     top, edit = _top(pick), len(pick.answers)
     wanted = _said(pick, settings.ranked)
     if settings.edits == "use" and top is not None and _edit(pick):
-        wanted.append(_Duel(edit, top, "edit", CLEARLY))
+        wanted += [_Duel(edit, place, "edit", CLEARLY) for place in _corrected(pick, top)]
     texts = _texts(pick)
     faults = [_fault(texts[duel.better], texts[duel.worse]) for duel in wanted]
     found = [duel for duel, fault in zip(wanted, faults, strict=True) if fault is None]
     return found, None if found else _worst(faults)
+
+
+def _corrected(pick: Pick, top: int) -> list[int]:
+    """What the edit is held against: the answer that it corrects or, where that one was cut or is
+    empty, those that it was picked over."""
+    if not (pick.answers[top].cut or _blank(pick.answers[top])):
+        return [top]
+    return [place for place in range(len(pick.answers)) if place != top]
 
 
 def _said(pick: Pick, ranked: str) -> list[_Duel]:

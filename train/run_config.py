@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from store import policies, runs, snapshots
 from store.rows import Invalid, Run, Source
 from train.launch import LaunchConfig
 from train.planning import (
-    Champion,
     PartPlan,
     Planner,
     parts_of,
@@ -22,6 +22,7 @@ from train.planning import (
     precision_of,
     settings_for,
 )
+from train.policy.adapters import BadAdapter, verify
 from train.precision import LARGEST_GAP
 from train.rules import rule_of
 from train.run_folder import RunFolder
@@ -51,6 +52,26 @@ class RunConfigs:
         the repeated run learned from."""
         source = run.config.get("repeat_of")
         return self._repeated(run, source) if source else self._fresh(run)
+
+    def check(self, config: dict[str, Any]) -> None:
+        """What may have changed since the configuration of a run or a part was frozen.
+
+        Raises Invalid, or BadAdapter about the adapter that it starts from.
+        """
+        rank, most = config["settings"]["rank"], self.planner.policy.max_rank
+        if config["kind"] != "rm" and rank > most:
+            raise Invalid(
+                f"The run has rank {rank}, which is above policy.max_rank ({most}) now. "
+                "Raise that, or start a new run."
+            )
+        if start := config.get("start_adapter"):
+            policy = policies.get(self.store, config["parent_policy"])
+            if not Path(start).is_dir():
+                raise BadAdapter(
+                    f"{policy.policy_id}, from which the run goes on, is not at {start} any more. "
+                    "Repeat the run: that looks for it anew."
+                )
+            verify(Path(start), policy.adapter_sha256)
 
     def share_data(self, source: str, target: str) -> None:
         """The same frozen files for another run: hard links where they share a disk."""
@@ -85,7 +106,7 @@ class RunConfigs:
             if one.problem:
                 raise Invalid(one.problem)
         size = sum(file.stat().st_size for file in folder.data.iterdir())
-        self.planner.check_space([one.settings.rank for one in parts], folder.path, size)
+        self.planner.check_space([one.settings for one in parts], folder.path, size)
         configs = {one.part: self._config(run, one) | {"data": data} for one in parts}
         if run.kind != "round":
             return configs[run.kind]
@@ -95,6 +116,7 @@ class RunConfigs:
     def _config(self, run: Run, one: PartPlan) -> dict[str, Any]:
         base, policy = self.planner.base, self.planner.policy
         champion = policies.champion(self.store)
+        start = one.champion and self._start(run, one.champion.policy_id)
         return self._facts(run) | {
             "kind": one.part,
             "base": str(base.path),
@@ -102,7 +124,7 @@ class RunConfigs:
             "quantization": policy.quantization,
             "precision": precision_of(one.settings, policy),
             "parent_policy": champion.policy_id if champion else None,
-            "start_adapter": self._start(run, one.champion) if one.champion else None,
+            "start_adapter": start,
             "seed": one.settings.seed,
             "settings": asdict(one.settings),
             "changed": list(one.changed),
@@ -112,12 +134,13 @@ class RunConfigs:
             "command": self.planner.command(one.part, [one]),
         }
 
-    def _start(self, run: Run, champion: Champion) -> str:
+    def _start(self, run: Run, policy_id: str) -> str:
         """The folder of its adapter; other machines of a cluster see only what is on storage."""
+        folder = self.store.data_dir / policies.get(self.store, policy_id).adapter_path
         if not self.launch.storage:
-            return champion.folder
-        copied = self.folder(run.run_id).path.resolve() / "start"
-        shutil.copytree(champion.folder, copied, dirs_exist_ok=True)
+            return str(folder.resolve())
+        copied = self.folder(run.run_id).path.resolve() / "start" / folder.name
+        shutil.copytree(folder, copied, dirs_exist_ok=True)
         return str(copied)
 
     def _facts(self, run: Run) -> dict[str, Any]:
@@ -146,10 +169,16 @@ class RunConfigs:
         then, now = ({key: known.get(key) for key in MACHINE} for known in (before, facts))
         facts["machine_differs"] = differing(then, now)
         parts = {
-            part: config | facts | {"kind": part}
+            part: self._again(run, config, facts) | {"kind": part}
             for part, config in before.get("parts", {}).items()
         }
-        return before | facts | ({"parts": parts} if parts else {})
+        return self._again(run, before, facts) | ({"parts": parts} if parts else {})
+
+    def _again(self, run: Run, config: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+        """The data directory may be elsewhere now, and with it the adapter that it starts from."""
+        if not config.get("start_adapter"):
+            return config | facts
+        return config | facts | {"start_adapter": self._start(run, config["parent_policy"])}
 
 
 def versions() -> dict[str, str]:

@@ -22,7 +22,7 @@ from train.policy.server import PolicyServer
 from train.process import ChildProcess, how_it_ended
 from train.run_config import RunConfigs, TrainConfig
 from train.run_folder import Ending, RunFolder
-from train.settings import Part
+from train.settings import KINDS, Part, stored
 from train.sharing import gpu_memory, yielded
 
 STOP_GRACE_S = 60.0  # a clean stop waits for the end of a step
@@ -57,7 +57,9 @@ class Trainer:
     ) -> None:
         """`stock_up` fills the buffer of annotators within so many seconds."""
         self.store, self.server, self.config, self.stock_up = store, server, config, stock_up
-        self.planner = Planner(store, server.base, server.config, config.sources, config.seed)
+        self.planner = Planner(
+            store, server.base, server.config, config.sources, config.seed, config.processes
+        )
         self.configs = RunConfigs(self.planner, config)
         self.stopping = threading.Event()
         self._asked: dict[str, End] = {}
@@ -116,9 +118,12 @@ class Trainer:
         ended = folder.ending()
         if ended is None or ended[0] != "DONE":  # else the app ended before it had noticed
             folder.reopen()
-            self.planner.check_space([config["settings"]["rank"]], folder.path)
+            self.configs.check(folder.config())
+            part: Part = config["kind"]
+            settings = stored(KINDS[part], config["settings"])
+            self.planner.check_space([settings], folder.path)
             with self.device_free(folder, run):
-                self._run(run, config["kind"], folder)
+                self._run(run, part, folder)
         dropped = config["plan"].get("dropped", {})
         return outcome(folder) | {
             "rows_identical": dropped.get("identical", 0),
