@@ -243,6 +243,8 @@ def _result(metrics: dict[str, Any]) -> str:
     )
     if refused := metrics.get("rows_refused"):
         told += f", {refused} refused by the chat template"
+    if alike := metrics.get("rows_alike"):
+        told += f", {alike} that it makes alike"
     if "accuracy_low" in metrics:
         told += (
             f"; held-out accuracy {metrics['accuracy']:.1%} "

@@ -64,7 +64,7 @@ class TrainingRoom:
             "fitted_to": {
                 "base": planner.base.name,
                 "parameters": planner.base.parameters,
-                "picks": planner.usable(parts_of(kind)[-1], {}, planner.picks_now()[0]),
+                "picks": planner.usable(parts_of(kind)[-1], planner.picks_now()[0]),
             },
         }
 

@@ -19,7 +19,10 @@ TONES = {
     "rejected": "bad",
     "promoted": "good",
 }
-ROWS = ("rows_train", "rows_eval", "rows_too_long", "rows_identical", "rows_cut")
+ROWS = (
+    *("rows_train", "rows_eval", "rows_too_long", "rows_identical", "rows_cut"),
+    *("rows_refused", "rows_alike"),
+)
 
 
 def chip_html(text: str, tone: str = "") -> str:

@@ -178,13 +178,14 @@ def rounds_in_a_row(
         for number, begin in zip(range(1, rounds + 1), unseen, strict=False):
             asked = prompts()[1][begin : begin + 3 * EACH_ROUND]
             drawn = decisive_pairs(lab, champion, asked, taste, 100 * seed + number)
-            decisive = judged(drawn, taste, EACH_ROUND, 0.0, seed)[0]
-            lab.pick(decisive)
-            picked += decisive
+            rows = judged(drawn, taste, len(drawn), 0.0, seed)[0]
+            lab.pick(rows)
+            picked += rows
             run = lab.run("round", own | {"dpo.report_to": "none", "rm.report_to": "none"})
             if run.verdict == "promoted" and run.policy_id:
                 champion = run.policy_id
             cell = {"taste": taste, "round": number, "seed": seed, "verdict": run.verdict}
+            cell["picked"] = len(rows)
             found = count(taste, lab.answers(champion, seed, EACH_TEST), base.answers)
             yield cell | found | {"range": words_of(picked), "reason": run.reason}
     finally:
@@ -194,13 +195,15 @@ def rounds_in_a_row(
 def decisive_pairs(
     lab: Lab, champion: str, asked: Sequence[str], taste: str, seed: int
 ) -> list[Pair]:
-    """Enough for a round: once a policy has learned a taste, most of its pairs are ties."""
-    score, drawn = TASTES[taste], list[Pair]()
+    """Those of a round. Once a policy has learned a taste most of its pairs are ties, so more are
+    drawn; if that does not help, a round has fewer picks."""
+    score, found = TASTES[taste], list[Pair]()
     for draw in range(MOST_DRAWS):
-        drawn += lab.pairs(champion, asked, seed + 10_000 * draw)
-        if sum(score(pair.a) != score(pair.b) for pair in drawn) >= EACH_ROUND:
+        drawn = lab.pairs(champion, asked, seed + 10_000 * draw)
+        found += [pair for pair in drawn if score(pair.a) != score(pair.b)]
+        if len(found) >= EACH_ROUND:
             break
-    return drawn
+    return found[:EACH_ROUND]
 
 
 # --- what it prints -------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -287,6 +288,22 @@ def test_the_last_words_of_a_run_are_shown(site: Site, opened: Opener) -> None:
     expect(page.locator(".sample h4 .sub")).to_have_text(["2 words", "1 word · cut at the limit"])
     expect(page.locator(".run-head")).to_contain_text("trained 1 min 15 s")
     expect(log.locator("pre.log")).to_have_text("at work at its end")
+
+
+def test_runs_that_are_older_than_the_list_are_shown_and_compared(
+    tmp_path: Path, opened: Opener
+) -> None:
+    with made_site(tmp_path) as site:
+        made = fill(site.store)
+        for _ in range(61):
+            runs.mark(site.store, runs.add(site.store, "sft", {"settings": {}}, None), "cancelled")
+        watched = at(site, opened, f"{made['round']}/charts+{made['overfit']}")
+        expect(watched.page.locator(".legend li")).to_have_text(
+            ["run-000002 Reward model", "run-000003 DPO", f"{made['overfit']} DPO"]
+        )
+        expect(watched.page.locator(".plot .area").first.locator("path.line")).to_have_count(3)
+        assert watched.page.evaluate("location.hash").endswith(f"+{made['overfit']}")
+        assert quiet(watched)
 
 
 MACHINE = {"device": ["0,1", ""], "processes": [2, 1]}

@@ -16,12 +16,14 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from store.rows import Invalid
 from train import sft
 from train.batching import SimilarLengths
+from train.dpo_trainer import encode_pair
 from train.encoding import Encoder, Unfit, common_prefix
 from train.fitting import full_batches, share_right, warmup_steps
 from train.kto import balance, neighbours
 from train.launch import divided
 from train.quantized import base_arguments, precision_of
-from train.rules import ExampleRow
+from train.reward_trainer import encode_ranking
+from train.rules import Comparison, ExampleRow, PairRow, RankingRow
 from train.run_folder import RunFolder
 from train.trackers import PACKAGES
 from train.watching import Progress, age, in_our_words, points
@@ -219,10 +221,18 @@ def test_messages_that_a_template_refuses_are_unfit(encoder: Encoder) -> None:
 def test_answers_that_a_template_makes_alike_are_unfit(encoder: Encoder) -> None:
     """As those of models that think: what they thought is not shown again."""
     thinking = templated(encoder, ROLES.replace("CONTENT", "m['content'].split('</think>')[-1]"))
+    one, other, five = "<think>one</think>4", "<think>two</think>4", "<think>one</think>5"
+    assert encode_pair(thinking, PairRow(HELLO, one, five, 1.0, 1.0, "pick"))
     with pytest.raises(Unfit) as found:
-        thinking.answers(HELLO, ["<think>one</think>4", "<think>two</think>4"])
+        encode_pair(thinking, PairRow(HELLO, one, other, 1.0, 1.0, "pick"))
     assert found.value.why == "alike"
-    assert thinking.answers(HELLO, ["<think>one</think>4", "<think>one</think>5"])
+    said = [Comparison(0, 1, 1.0, 0.0), Comparison(0, 2, 1.0, 0.0), Comparison(1, 2, 1.0, 0.0)]
+    columns, _ = encode_ranking(
+        thinking, RankingRow(HELLO, [one, other, five], said, 1.0, "ranked")
+    )
+    assert (columns["better"], columns["worse"]) == ([0, 1], [2, 2]), "all but the equal two"
+    with pytest.raises(Unfit):
+        encode_ranking(thinking, RankingRow(HELLO, [one, other], said[:1], 1.0, "ranked"))
 
 
 def test_a_template_writes_the_day_on_which_the_picks_were_frozen(encoder: Encoder) -> None:

@@ -117,10 +117,13 @@ def test_means_for_each_token_fall_too() -> None:
     curves = {
         "logps_chosen": lambda step: -30.0 - 0.75 * step,
         "reward_chosen": lambda step: -0.1 * 0.75 * step / 30,
+        "margin": lambda step: 0.001 * step,
     }
     assert run_warnings(lines(**HEALTHY | curves)) == []
     (warning,) = run_warnings(lines(**HEALTHY | curves), by_token=True)
     assert warning.key == "chosen_falling"
+    much_lower_rejected = {"margin": lambda step: 0.01 * step}
+    assert run_warnings(lines(**HEALTHY | curves | much_lower_rejected), by_token=True) == []
 
 
 def test_loss_on_held_out_picks_far_above_that_on_trained_ones() -> None:

@@ -108,6 +108,7 @@ def test_an_override_takes_the_type_of_its_field(key: str, given: Any, stored: A
         ("learning_rate", "inf", "learning_rate must be a finite number"),
         ("learning_rate", -1, "finite number and at least 1e-09 and at most 1, not '-1'."),
         ("epochs", 0, "epochs must be a finite number and at least 1 and at most 1000, not '0'."),
+        ("rank", "9" * 400, "at least 1 and at most 4.29497e+09, not '9999"),
         ("epochs", "9" * 400, "at most 1000, not '9999999999999999999999999999999999999999…'."),
         ("batch", "-2", "batch must be a finite number and at least 1, not '-2'."),
     ],

@@ -218,7 +218,7 @@ def test_a_cancel_that_comes_while_a_pause_is_carried_out_counts(
     wait(lambda: step_of(loop, run_id) > 1)
     loop.pause(run_id)
     cancelled = ended(loop, run_id)
-    assert (cancelled.status, cancelled.reason) == ("cancelled", "Stopped on request.")
+    assert (cancelled.status, cancelled.reason) == ("cancelled", "Cancelled while it was paused.")
     assert (loop.trainer.folder(run_id).adapter / FILES[0]).exists(), "of the step it paused at"
 
 

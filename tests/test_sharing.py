@@ -53,6 +53,15 @@ def serving(vllm: StandIn, folder: Path, can_sleep: bool = True) -> Iterator[Pol
         made.stop()
 
 
+@contextmanager
+def started(server: PolicyServer) -> Iterator[None]:
+    server.start()
+    try:
+        yield
+    finally:
+        server.stop()
+
+
 def ask(server: PolicyServer) -> str:
     sampled = server.client.sample(NAMES[0], HELLO, n=1, seed=3, sampling=Sampling())
     return sampled.completions[0].text
@@ -265,6 +274,31 @@ def test_an_external_vllm_that_seemed_down_must_sleep_before_a_run_begins(
     vllm.healthy = True
     with yielded(server, SLEEP):
         assert server.state == "resting" and not vllm.awake.is_set()
+    wait_for(lambda: server.state == "up")
+    assert ask(server)
+
+
+def test_a_vllm_that_sleeps_already_makes_room_as_it_is(vllm: StandIn, tmp_path: Path) -> None:
+    """After a wake that failed, say, when the next run is there at once."""
+    base = BaseModel("base", tmp_path, 1)
+    server = PolicyServer(PolicyConfig(url=vllm.url), base, tmp_path / "log", can_sleep=True)
+    vllm.awake.clear()
+    with started(server), yielded(server, SLEEP):
+        assert server.state == "resting" and ("wake", "") not in vllm.log
+
+
+def test_after_a_refused_rest_annotators_are_answered(
+    server: PolicyServer, vllm: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.policy.server.UNDER_WAY_S", 0.5)
+    monkeypatch.setattr("train.policy.server.HEALTH_EVERY_S", 0.1)
+    vllm.healthy = False
+    wait_for(lambda: server.state == "down")
+    vllm.healthy, vllm.hang_up_on_load = True, 1000
+    vllm.adapters.clear()
+    with pytest.raises(ServerDown, match="did not make room"), yielded(server, SLEEP):
+        pytest.fail("the run must not start")
+    vllm.hang_up_on_load = 0
     wait_for(lambda: server.state == "up")
     assert ask(server)
 

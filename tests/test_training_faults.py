@@ -172,7 +172,7 @@ def test_rows_that_the_template_refuses_are_left_out_and_counted(
     )  # fmt: skip
     found = done(run)
     assert (found["rows_train"], found["rows_eval"], found["rows_refused"]) == (8, 4, 3)
-    assert "A row is left out: No system!" in run.log.read_text()
+    assert "A row of prompt-8 is left out: No system!" in run.log.read_text()
 
 
 def test_a_template_that_refuses_all_rows(base: Path, tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from trl import DPOConfig
@@ -37,12 +36,10 @@ from train.fitting import (
     write_scored,
 )
 from train.losses import PairLoss
-from train.quantized import under_fsdp
 from train.rules import EVEN, pair_rows
 from train.run_folder import RunFolder
-from train.sampling import logprobs
-from train.script import is_main, run_script
-from train.settings import BY_TOKEN, DpoSettings
+from train.script import run_script
+from train.settings import DpoSettings
 from train.words import usual_words
 
 
@@ -65,13 +62,13 @@ def main(run: RunFolder) -> dict[str, Any]:
         callbacks=callbacks(job, rows),
     )
     scores = fit(job, trainer)
-    write_scored(job, trainer, rows, answers(rows, "chosen_ids"))
-    right = [trainer.right.get(number, 0.0) for number in range(len(rows.judged))]
-    share, decided = share_right(right, rows.judged)
+    chosen = [Encoded(row["prompt_ids"], row["chosen_ids"]) for row in rows.held_out]
+    write_scored(job, trainer, rows, chosen)
+    share, decided = judged(trainer.right, rows)
     more: dict[str, Any] = {"rows_decided": decided, "picked_words": picked_words(job)}
-    if job.start_adapter and is_main() and not under_fsdp():
+    if job.start_adapter:
         more["accuracy_since_champion"] = share
-        share, decided = share_right(right_against_base(job, trainer, rows), rows.judged)
+        share, _ = judged(trainer.right_against_base(), rows)
     return (
         rows.counts
         | more
@@ -80,28 +77,9 @@ def main(run: RunFolder) -> dict[str, Any]:
     )
 
 
-def answers(rows: Rows, side: str) -> list[Encoded]:
-    """`side`: chosen_ids or rejected_ids."""
-    return [Encoded(row["prompt_ids"], row[side]) for row in rows.held_out]
-
-
-def right_against_base(job: Job, trainer: WeightedDPOTrainer, rows: Rows) -> list[float]:
-    """Held-out rows, 1.0 where the chosen answer gained more on the base than the rejected one.
-
-    Rewards of a run that goes on are against the champion: they are near chance on picks that the
-    champion orders rightly already, so the gate cannot judge the policy by them.
-    """
-
-    def gained(side: str) -> list[float]:
-        some = answers(rows, side)
-        with_it = logprobs(trainer.model, some, job.pad_token_id, rows.eval_batch)
-        with trainer.model.disable_adapter():
-            without = logprobs(trainer.model, some, job.pad_token_id, rows.eval_batch)
-        total = fmean if job.settings.loss in BY_TOKEN else sum
-        return [total(one) - total(other) for one, other in zip(with_it, without, strict=True)]
-
-    sides = zip(gained("chosen_ids"), gained("rejected_ids"), strict=True)
-    return [float(chosen > rejected) for chosen, rejected in sides]
+def judged(right: dict[int, float], rows: Rows) -> tuple[float, int]:
+    """Share of held-out picks that are ordered as people did, and how many are decided."""
+    return share_right([right.get(number, 0.0) for number in range(len(rows.judged))], rows.judged)
 
 
 def picked_words(job: Job) -> tuple[float, float] | None:

@@ -21,7 +21,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.utils import use_adapter
 
 from train.batching import OrderedRows
-from train.encoding import Encoder
+from train.encoding import ALIKE, Encoder, Unfit
 from train.losses import PairLoss, Side, answer_logps, imitation
 from train.quantized import under_fsdp
 from train.rules import PairRow
@@ -39,8 +39,10 @@ SHOWN = (
 
 
 def encode_pair(encoder: Encoder, row: PairRow) -> tuple[dict[str, Any], int]:
-    """COLUMNS of a row but its number, and its length in tokens."""
+    """COLUMNS of a row but its number, and its length in tokens. Raises Unfit."""
     chosen, rejected = encoder.answers(row.prompt, [row.chosen, row.rejected])
+    if chosen.ids == rejected.ids:
+        raise Unfit("alike", ALIKE)
     length = max(len(chosen.ids), len(rejected.ids))
     columns = {
         "prompt_ids": chosen.prompt,
@@ -82,6 +84,7 @@ class WeightedDPOTrainer(OrderedRows, DPOTrainer):
         # What the reference says of (chosen, rejected) of a row.
         self.known: dict[int, tuple[float, float]] = {}
         self.right: dict[int, float] = {}  # held-out rows, from 0: whether chosen scores higher
+        self.against_base = False  # though the run started from an adapter
         super().__init__(*args, **kw)
 
     def _prepare_dataset(self, dataset: Dataset, _: Any, __: Any, name: str) -> Dataset:
@@ -133,10 +136,22 @@ class WeightedDPOTrainer(OrderedRows, DPOTrainer):
         inner = self.accelerator.unwrap_model(self.model)
         # Re-entrant checkpointing warns under no_grad.
         quiet = disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs)
-        start = "ref" if "ref" in inner.peft_config else None
+        start = "ref" if "ref" in inner.peft_config and not self.against_base else None
         with torch.no_grad(), quiet, use_adapter(inner, adapter_name=start):
             logps: Tensor = self.model(**batch, use_cache=False, fused_lm_head=True).log_probs
         return logps
+
+    def right_against_base(self) -> dict[int, float]:
+        """As `right`, of rewards against the base itself. All processes compute together.
+
+        Against the champion that a run started from they tell what was added to it, which is near
+        chance on picks that the champion orders rightly already.
+        """
+        self.known, self.right, self.against_base = {}, {}, True
+        self.model.eval()
+        for inputs in self.get_eval_dataloader():
+            self.prediction_step(self.model, inputs, prediction_loss_only=True)
+        return self.right
 
     def _count(
         self,

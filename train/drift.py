@@ -73,6 +73,7 @@ class DriftMeter:
             "adapter": str(trained.adapter.resolve()),
             "temperature": trained.metrics().get("temperature", 1.0),
             "settings": before["settings"],
+            "data": {"frozen_at": before["data"].get("frozen_at")},
             "rows": rows,
         }
         (self.folder / "config.json").write_text(json.dumps(wanted, indent=1))

@@ -27,11 +27,14 @@ class Encoded(NamedTuple):
 
 class Unfit(Exception):
     """A row that is not to be trained on with this template, which refuses its messages (a system
-    message, roles that do not alternate) or makes two answers alike (it strips thoughts)."""
+    message, roles that do not alternate) or makes what is compared alike (it strips thoughts)."""
 
     def __init__(self, why: Literal["refused", "alike"], message: str) -> None:
         super().__init__(message)
         self.why = why
+
+
+ALIKE = "The chat template makes the answers alike."
 
 
 class Encoder:
@@ -59,8 +62,6 @@ class Encoder:
         """
         prompt = self.prompt(messages)
         whole = [self._ids([*messages, {"role": "assistant", "content": t}]) for t in texts]
-        if len(set(map(tuple, whole))) < len(whole):
-            raise Unfit("alike", "The chat template makes two of the answers alike.")
         shared = min(common_prefix(prompt, ids) for ids in whole)
         return [Encoded(ids[:shared], ids[shared:]) for ids in whole]
 
@@ -73,6 +74,12 @@ class Encoder:
         except TemplateError as error:
             raise Unfit("refused", str(error)) from error
         return ids
+
+
+def day_of(config: dict[str, Any]) -> datetime | None:
+    """On which the picks of a run were frozen; older runs did not write it down."""
+    frozen_at = config.get("data", {}).get("frozen_at")
+    return datetime.fromisoformat(frozen_at) if frozen_at else None
 
 
 def common_prefix(first: list[int], second: list[int]) -> int:

@@ -23,7 +23,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from statistics import fmean
 from typing import Any, TypeVar
@@ -35,7 +34,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from store.rows import Invalid
-from train.encoding import Encoded, Encoder, Unfit
+from train.encoding import Encoded, Encoder, Unfit, day_of
 from train.interval import wilson
 from train.launch import shared_step
 from train.plan import steps_of
@@ -123,8 +122,7 @@ def open_job(run: RunFolder, kind: type[CommonSettings]) -> Job:
             # TRL's copy of the start: with it in the folder, transformers would load only the copy.
             shutil.rmtree(checkpoint / "ref", ignore_errors=True)
         os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(run.path / "tensorboard"))
-    frozen_at = config.get("data", {}).get("frozen_at")
-    encoder = Encoder(tokenizer, datetime.fromisoformat(frozen_at) if frozen_at else None)
+    encoder = Encoder(tokenizer, day_of(config))
     return Job(run, config, settings, tokenizer, encoder, reports, checkpoint)
 
 
@@ -141,7 +139,7 @@ def read_rows(job: Job, encode: Encode) -> Rows:
         kept[split] = []
         for number, pick in enumerate(picks):
             for row in rows_of(pick, job.settings):
-                columns, why = fitting(job, encode, row)
+                columns, why = fitting(job, encode, row, pick.prompt_id)
                 if columns is None:
                     counts[f"rows_{why}"] += 1
                     continue
@@ -159,12 +157,13 @@ def read_rows(job: Job, encode: Encode) -> Rows:
     )
 
 
-def fitting(job: Job, encode: Encode, row: Row) -> tuple[Columns | None, str]:
+def fitting(job: Job, encode: Encode, row: Row, prompt_id: str) -> tuple[Columns | None, str]:
     """None and why when the row cannot be trained on: too_long, refused or alike."""
     try:
         columns, length = encode(job.encoder, row)
     except Unfit as error:
-        print(f"A row is left out: {error}", flush=True)
+        if is_main():
+            print(f"A row of {prompt_id} is left out: {error}", flush=True)
         return None, error.why
     return (columns, "") if length <= job.settings.max_length else (None, "too_long")
 

@@ -16,6 +16,7 @@ from store.database import Store
 from store.rows import RUN_KINDS, Conflict, Invalid, Run, RunKind
 from train.drift import DriftMeter
 from train.machine_zone import MachineZone
+from train.policy.adapters import FILES
 from train.policy.registry import PolicyRegistry
 from train.rounds import Rounds
 from train.runs import PAUSED, Trainer, configured, reconcile
@@ -107,10 +108,7 @@ class TrainLoop:
             if run.status == "running":
                 self.trainer.ask_to_end(run.run_id, "cancel")
                 return
-            reason = "Cancelled before it started."
-            if run.status == "paused":
-                reason = "Cancelled while it was paused."
-            self._mark_all(run, "cancelled", reason)
+            self._end_waiting(run)
 
     def pause(self, run_id: str) -> None:
         """A running run keeps a checkpoint after its current step and ends its process; a waiting
@@ -198,6 +196,16 @@ class TrainLoop:
         run = runs.get(self.store, run_id)
         return runs.get(self.store, run.parent_run_id) if run.parent_run_id else run
 
+    def _end_waiting(self, run: Run) -> None:
+        """Of what was trained before a pause the adapter is kept."""
+        reason = "Cancelled before it started."
+        if run.status == "paused":
+            reason = "Cancelled while it was paused."
+            for one in (run, *runs.children(self.store, run.run_id)):
+                if one.status == "paused":
+                    self.trainer.folder(one.run_id).keep_newest_adapter(FILES)
+        self._mark_all(run, "cancelled", reason)
+
     def _mark_all(self, run: Run, status: Any, reason: str) -> None:
         for child in runs.children(self.store, run.run_id):
             if child.status == "paused":
@@ -222,9 +230,17 @@ class TrainLoop:
         """Carry out the oldest waiting run, or ask for a round that is due. False: neither."""
         if run := self._next():
             self.rounds.carry_out(run)
-            self.trainer.forget(run.run_id)
+            self._forget(run.run_id)
             return True
         return self._triggered()
+
+    def _forget(self, run_id: str) -> None:
+        """A cancel that came while a pause was carried out still counts."""
+        with self._deciding:
+            asked = self.trainer.forget(run_id)
+            run = runs.get(self.store, run_id)
+            if asked == "cancel" and run.status == "paused":
+                self._end_waiting(run)
 
     def _next(self) -> Run | None:
         """The run to carry out now, marked as running."""

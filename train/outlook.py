@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean, median, stdev
 from typing import Any
 
@@ -16,6 +17,7 @@ from train.words import words
 
 Line = Mapping[str, Any]
 Point = tuple[int, float]  # step, value
+Rule = Callable[[Sequence[Mapping[str, Any]]], Iterator["RunWarning"]]
 
 RECENT = 20  # lines whose pace is taken for the rest; evaluations make single lines uneven
 LEAST_POINTS = 8  # of a curve, before anything is said about its course
@@ -92,10 +94,11 @@ def run_warnings(
     by_token: bool = False,
 ) -> list[RunWarning]:
     """What to look at, worst first. `samples`: lines {step, text} of samples.jsonl; `metrics`: of
-    the run once it is done; `by_token`: rewards are means for each token, far below all bounds."""
-    if by_token:
-        lines = [{k: v for k, v in line.items() if k != "reward_chosen"} for line in lines]
-    found = [one for part in by_part(lines).values() for rule in RULES for one in rule(part)]
+    the run once it is done; `by_token`: rewards are means for each token, so a sum of nats is no
+    bound for them."""
+    falling = partial(_chosen_falling, least_below=0.0 if by_token else LEAST_BELOW)
+    rules: tuple[Rule, ...] = (*RULES, falling)
+    found = [one for part in by_part(lines).values() for rule in rules for one in rule(part)]
     found += [*_answers_empty(samples), *_length_growing(samples)]
     found += _precision_gap(lines, metrics or {})
     return sorted(found, key=lambda one: list(SENTENCES).index(one.key))
@@ -159,7 +162,7 @@ def _grad_spike(lines: Sequence[Line]) -> Iterator[RunWarning]:
         yield from _warn("grad_spike", step, step=step, norm=norm, usual=usual)
 
 
-def _chosen_falling(lines: Sequence[Line]) -> Iterator[RunWarning]:
+def _chosen_falling(lines: Sequence[Line], least_below: float) -> Iterator[RunWarning]:
     """Batches differ in length, so a fall must stand out of their noise. The reward of picked
     answers is free of that noise: it is measured against the reference, row by row."""
     logps, rewards = curve(lines, "logps_chosen"), curve(lines, "reward_chosen")
@@ -169,7 +172,7 @@ def _chosen_falling(lines: Sequence[Line]) -> Iterator[RunWarning]:
     if late:
         _, margins = _ends(curve(lines, "margin"))
         gained = MOST_SUNK * fmean(margins) if margins else 0.0
-        if -fmean(late) <= max(SURE * _error(late), LEAST_BELOW, gained):
+        if -fmean(late) <= max(SURE * _error(late), least_below, gained):
             return
     first, last = _ends(logps)
     fall = fmean(first) - fmean(last)
@@ -215,10 +218,10 @@ def _accuracy_chance(lines: Sequence[Line]) -> Iterator[RunWarning]:
         yield from _warn("accuracy_chance", step, step=step, steps=steps, share=round(100 * share))
 
 
-RULES: tuple[Callable[[Sequence[Line]], Iterator[RunWarning]], ...] = (
+# And _chosen_falling, which wants to know what a reward is.
+RULES: tuple[Rule, ...] = (
     _not_finite,
     _grad_spike,
-    _chosen_falling,
     _margin_exploding,
     _held_out,
     _accuracy_chance,

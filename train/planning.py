@@ -88,6 +88,7 @@ class Planner:
         self.store, self.base, self.policy = store, base, policy
         self.sources, self.seed, self.processes = sources, seed, processes
         self._known: tuple[int, Picks] | None = None
+        self._counted: dict[Part, tuple[Sequence[Pick], int]] = {}  # of the newest picks
         self._reading = threading.Lock()
 
     def preview(self, kind: RunKind, changes: dict[str, Any]) -> list[PartPlan]:
@@ -101,7 +102,7 @@ class Planner:
 
     def form(self, part: Part) -> list[Field]:
         """Defaults are the preset for the picks that there are now."""
-        return form(self.preset(part, self.usable(part, {}, self.picks_now()[0]) or FEW))
+        return form(self.preset(part, self.usable(part, self.picks_now()[0]) or FEW))
 
     def picks_now(self) -> Picks:
         """To train on and held out; read again only when picks were made or taken back."""
@@ -162,7 +163,7 @@ class Planner:
         self, part: Part, changes: dict[str, Any], train: Sequence[Pick], held_out: Sequence[Pick]
     ) -> PartPlan:
         """Raises Invalid for settings that cannot be; picks that do not suffice are a `problem`."""
-        usable = self.usable(part, changes, train) or FEW
+        usable = self.usable(part, train) or FEW
         settings = self.settings(part, changes, usable)
         champion, problem = None, None
         warnings: list[dict[str, Any]] = []
@@ -183,10 +184,15 @@ class Planner:
         usual = self.preset(part, usable)
         return PartPlan(part, settings, usual, rows, champion, warnings, problem)
 
-    def usable(self, part: Part, changes: dict[str, Any], train: Sequence[Pick]) -> int:
-        """Picks that give a row, which a preset is fitted to; what gives one is in no preset."""
-        rules = self.settings(part, changes, FEW)
-        return sum(bool(rows_of(pick, rules)) for pick in train)
+    def usable(self, part: Part, train: Sequence[Pick]) -> int:
+        """Picks that give a row by the rules of the preset, which fits that many: so a form's
+        defaults stay where they are while somebody changes a rule."""
+        known = self._counted.get(part)
+        if known is None or known[0] is not train:
+            rules = self.preset(part, FEW)
+            known = train, sum(bool(rows_of(pick, rules)) for pick in train)
+            self._counted[part] = known
+        return known[1]
 
     def command(self, kind: RunKind, parts: Sequence[PartPlan]) -> str:
         """What starts this run from a shell; only what differs from the preset is named."""

@@ -14,7 +14,8 @@ For K = 2 and p = weight = 1 this is TRL's own loss (Bradley-Terry; centring by 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,16 +25,28 @@ from torch.nn.functional import softplus
 from trl import RewardTrainer
 
 from train.batching import OrderedRows
-from train.encoding import Encoder
+from train.encoding import ALIKE, Encoder, Unfit
 from train.picks import RankingRow
 from train.reward_head import padded
 
 COLUMNS = ["answers", "better", "worse", "p", "margin", "weight", "length"]
 
 
+def told_apart(row: RankingRow, texts: Sequence[list[int]]) -> RankingRow:
+    """Without comparisons of answers that are the same tokens, as the template renders them."""
+    apart = [one for one in row.comparisons if texts[one.better] != texts[one.worse]]
+    return replace(row, comparisons=apart)
+
+
 def encode_ranking(encoder: Encoder, row: RankingRow) -> tuple[dict[str, Any], int]:
-    """COLUMNS of a row, and the length of its longest answer with its prompt, in tokens."""
+    """COLUMNS of a row, and the length of its longest answer with its prompt, in tokens.
+
+    Raises Unfit.
+    """
     texts = [one.ids for one in encoder.answers(row.prompt, row.answers)]
+    row = told_apart(row, texts)
+    if not row.comparisons:
+        raise Unfit("alike", ALIKE)
     length = max(map(len, texts))
     columns = {
         "answers": texts,

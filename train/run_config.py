@@ -115,7 +115,7 @@ class RunConfigs:
 
     def _config(self, run: Run, one: PartPlan) -> dict[str, Any]:
         base, policy = self.planner.base, self.planner.policy
-        champion = policies.champion(self.store)
+        parent = one.champion or policies.champion(self.store)
         start = one.champion and self._start(run, one.champion.policy_id)
         return self._facts(run) | {
             "kind": one.part,
@@ -123,7 +123,7 @@ class RunConfigs:
             "base_name": base.name,
             "quantization": policy.quantization,
             "precision": precision_of(one.settings, policy),
-            "parent_policy": champion.policy_id if champion else None,
+            "parent_policy": parent.policy_id if parent else None,
             "start_adapter": start,
             "seed": one.settings.seed,
             "settings": asdict(one.settings),
@@ -137,6 +137,8 @@ class RunConfigs:
     def _start(self, run: Run, policy_id: str) -> str:
         """The folder of its adapter; other machines of a cluster see only what is on storage."""
         folder = self.store.data_dir / policies.get(self.store, policy_id).adapter_path
+        if not folder.is_dir():
+            raise BadAdapter(f"The adapter of {policy_id} is not at {folder} any more.")
         if not self.launch.storage:
             return str(folder.resolve())
         copied = self.folder(run.run_id).path.resolve() / "start" / folder.name

@@ -77,9 +77,9 @@ class Trainer:
         if self._asked.get(run_id) != "cancel":
             self._asked[run_id] = how
 
-    def forget(self, run_id: str) -> None:
+    def forget(self, run_id: str) -> End | None:
         """What was asked of the run before it waits again."""
-        self._asked.pop(run_id, None)
+        return self._asked.pop(run_id, None)
 
     def check(self, run: Run, pausable: bool = True) -> None:
         """Between the steps of a run: raises how it must end now."""
@@ -103,6 +103,8 @@ class Trainer:
             folder.freeze(self.configs.of(run))
         config = folder.config()
         parts: dict[Part, dict[str, Any]] = config.get("parts") or {config["kind"]: config}
+        for part in parts.values():  # all of them before the first begins
+            self.configs.check(part)
         return parts
 
     def train(self, run: Run, config: dict[str, Any]) -> dict[str, Any]:
@@ -118,7 +120,6 @@ class Trainer:
         ended = folder.ending()
         if ended is None or ended[0] != "DONE":  # else the app ended before it had noticed
             folder.reopen()
-            self.configs.check(folder.config())
             part: Part = config["kind"]
             settings = stored(KINDS[part], config["settings"])
             self.planner.check_space([settings], folder.path)
@@ -171,9 +172,6 @@ class Trainer:
             cut_short = self._wait(process, run, folder)
         finally:
             process.stop()
-        if self._wanted(run) == "cancel" and paused(folder):  # by a pause that was asked for first
-            folder.reopen()
-            cut_short = "CANCELLED", STOPPED
         if folder.ending() is None:
             how = how_it_ended(process.poll())
             lost = f"The training process {how} before it finished; its log is {folder.log}."
@@ -224,11 +222,6 @@ def more_follows(run: Run) -> bool:
 def configured(folder: RunFolder) -> bool:
     """Whether its settings and data are frozen: from then on it can be resumed or repeated."""
     return (folder.path / "config.json").exists()
-
-
-def paused(folder: RunFolder) -> bool:
-    ended = folder.ending()
-    return ended is not None and ended[0] == "PAUSED"
 
 
 def outcome(folder: RunFolder) -> dict[str, Any]:

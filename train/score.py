@@ -2,10 +2,11 @@
 
     python -m train.score FOLDER
 
-Reads FOLDER/config.json {base, precision, adapter, settings, temperature} and FOLDER/picks.parquet
-(rows as in a run's eval.parquet); writes FOLDER/scores.json, the metrics of train/calibration.py
-and n, the number of picks with a better side. `settings` are those of the reward model's run, so
-that a pick means the same; without a `temperature` the rewards are taken as they are.
+Reads FOLDER/config.json {base, precision, adapter, settings, temperature, data} and
+FOLDER/picks.parquet (rows as in a run's eval.parquet); writes FOLDER/scores.json, the metrics of
+train/calibration.py and n, the number of picks with a better side. `settings` and `data.frozen_at`
+are those of the reward model's run, so that a pick means the same; without a `temperature` the
+rewards are taken as they are.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from transformers import AutoTokenizer
 
 from train import calibration
 from train.calibration import ScoredPick
-from train.encoding import Encoder, Unfit
+from train.encoding import Encoder, Unfit, day_of
 from train.picks import Pick, RankingRow
 from train.quantized import base_arguments
 from train.reward_head import scores, trained_reward_model
-from train.reward_trainer import encode_ranking
+from train.reward_trainer import encode_ranking, told_apart
 from train.rules import ranking_rows
 from train.settings import RewardSettings, stored
 
@@ -43,7 +44,8 @@ def main(folder: Path) -> None:
     settings = stored(RewardSettings, config.get("settings", {}))
     table = pyarrow.parquet.read_table(folder / "picks.parquet")
     picks = [Pick.of(row) for row in table.to_pylist()]
-    scored = scored_picks(model, Encoder(tokenizer), picks, settings)
+    encoder = Encoder(tokenizer, day_of(config))
+    scored = scored_picks(model, encoder, picks, settings)
     found = calibration.report(scored, config.get("temperature", 1.0))
     write_whole(folder / "scores.json", agreement(found))
 
@@ -69,7 +71,7 @@ def scored_picks(
             except Unfit:
                 continue
             if length <= settings.max_length:
-                rows.append((pick, row))
+                rows.append((pick, told_apart(row, columns["answers"])))
                 texts += columns["answers"]
     rewards = iter(scores(model, texts, encoder.tokenizer.pad_token_id, settings.batch))
     return [scored_pick(pick, row, [next(rewards) for _ in row.answers]) for pick, row in rows]

@@ -116,6 +116,8 @@ def enough_rows(counts: dict[str, int]) -> None:
         others = f"{counts['rows_too_long']} longer than max_length"
         if refused := counts.get("rows_refused"):
             others += f", {refused} that the chat template refuses (why is in the log)"
+        if alike := counts.get("rows_alike"):
+            others += f", {alike} whose answers it makes alike"
         raise Invalid(
             f"Too few rows fit: {counts['rows_train']} to train on, "
             f"{counts['rows_eval']} held out, {others}. Annotate more or raise max_length."

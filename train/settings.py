@@ -98,6 +98,7 @@ class CommonSettings:
         "Stop after this many measurements without a better held-out loss, and keep the best "
         "adapter. 0 never stops early.",
         unit="measurements",
+        most=1000,
     )
     checkpoints: int = _setting(
         4,
@@ -133,6 +134,7 @@ TURNS = "Of a conversation: the picks of all turns, or only of the last one."
 
 
 BATCHING = "Rows of similar length together, which saves padding and time, or in random order."
+LARGEST = 2**32 - 1  # that libraries take, of settings without a bound of their own
 LONGEST_SHOWN = 40  # characters of a wrong value
 BY_TOKEN = ("ipo", "sigmoid_norm")  # these losses compare means for each token, not sums
 BATCHINGS = ("random", "similar_length")
@@ -329,8 +331,9 @@ def convert(about: Field, value: Value) -> Value:
         raise Invalid(
             f"{about.name} must be a value of type {about.type}, not {shorter(text)!r}."
         ) from None
-    if not abs(number) < math.inf or not about.least <= number <= about.most:
-        most = f" and at most {about.most:g}" if math.isfinite(about.most) else ""
+    highest = min(about.most, LARGEST)
+    if not about.least <= number <= highest:  # which NaN is neither
+        most = f" and at most {highest:g}" if math.isfinite(about.most) or number > highest else ""
         raise Invalid(
             f"{about.name} must be a finite number and at least {about.least:g}{most}, "
             f"not {shorter(text)!r}."

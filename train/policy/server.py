@@ -179,6 +179,7 @@ class PolicyServer:
                 self._hold_rest()
                 continue
             started, child = time.monotonic(), None
+            self.client.traffic.end_rest()  # of a rest that was refused
             try:
                 child = None if self.config.url else self._spawn()
                 reason = self._run(child)
@@ -190,7 +191,12 @@ class PolicyServer:
                     self.client.traffic.rest(UNDER_WAY_S)
                 if child:
                     child.stop()
-            if self._stopping.is_set() or self._rest:
+            if self._stopping.is_set():
+                continue
+            if self._rest:
+                if reason:
+                    log.warning("policy server, asked to make room: %s", reason)
+                    self._wait(HEALTH_EVERY_S)
                 continue
             self.client.traffic.end_rest()
             if not reason:  # it was to rest, and is not any more
@@ -222,8 +228,9 @@ class PolicyServer:
         return self._watch(child)
 
     def _must_be_asked(self) -> bool:
-        """To sleep: a server at policy.url that answers holds the device, whatever state it had."""
-        return self._rest == "sleep" and bool(self.config.url) and self.client.healthy()
+        """To sleep: an awake server at policy.url holds the device, whatever state it had."""
+        external = self._rest == "sleep" and bool(self.config.url)
+        return external and self.client.healthy() and not sleeps(self.client)
 
     def _hold_rest(self) -> None:
         self.client.traffic.rest(0)

@@ -83,7 +83,8 @@ export class Feed {
       const stats = performance.now() - this.#statsAt > STATS_MS || !this.stats;
       const running = this.runs.filter((run) => run.status === "running" && run.kind !== "round").map((run) => run.run_id);
       await Promise.all([...this.#told().map((id) => this.fetchDetail(id)), stats && this.#fetchStats()]);
-      const wanted = new Set([...this.#watched.flatMap(this.leaves), ...running]);
+      const shown = [this.#focus, ...this.#watched].filter(Boolean);
+      const wanted = new Set([...shown.flatMap(this.leaves), ...running]);
       await Promise.all([...wanted].map((id) => this.#fetchLines(id)));
       this.trouble = "";
     } catch (error) {
