@@ -31,6 +31,7 @@ PATTERNS = {
     "rolled_back": r"Rolled back by hand\.",
     "retired": r"Retired by hand\.",
     "candidate": r"(policy-\d+) is a candidate; promote it to let it serve\.",
+    "champion_changed": r"The champion changed while it was judged against (policy-\d+)\.",
     "cancelled_early": r"Cancelled before it started\.",
     "stopped": r"Stopped on request\.",
     "app_ended": r"The app (?:ended|was stopped) while it ran\. Resume it, or start it again\.",
@@ -55,6 +56,17 @@ PATTERNS = {
     "not_finite": r"(\S+) is not finite at step (\S+); lower the learning rate",
     "few_rows": r"Too few rows fit: (\S+) to train on, (\S+) held out, (\S+) longer than "
     r"max_length\. Annotate more or raise max_length\.",
+    "few_rows_template": r"Too few rows fit: (\S+) to train on, (\S+) held out, (\S+) longer than "
+    r"max_length, (\S+) that the chat template refuses \(why is in the log\)\. Annotate more or "
+    r"raise max_length\.",
+    "few_rows_alike": r"Too few rows fit: (\S+) to train on, (\S+) held out, (\S+) longer than "
+    r"max_length, (\S+) whose answers it makes alike\. Annotate more or raise max_length\.",
+    "cannot_share": r"(\d+) processes cannot share a step of (\d+) x (\d+) rows\. Set batch or "
+    r"accumulate to a multiple of (\d+)\.",
+    "rank_now": r"The run has rank (\d+), which is above policy\.max_rank \((\d+)\) now\. "
+    r"Raise that, or start a new run\.",
+    "start_gone": r"(policy-\d+), from which the run goes on, is not at (\S+) any more\. "
+    r"Repeat the run: that looks for it anew\.",
     "data_changed": r"The frozen picks of (\S+) have changed, so it cannot be repeated\.",
     "server_down": r"The policy server is not up, so the new policy was not judged\.",
     "tracker_unknown": r"report_to knows no tracker (\S+): write (.+?) or none\.",

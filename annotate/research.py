@@ -42,7 +42,8 @@ class Research:
             round_every=every,
             next_round_in=max(0, every - new),
             prompts=prompts.count(self.store),
-            runs=runs.newest(self.store),
+            runs=runs.newest_and_open(self.store),
+            at_work_s=runs.at_work_s(self.store),
             policies=policies.everyone(self.store),
             statistics=asdict(picks),
         )

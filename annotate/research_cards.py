@@ -158,7 +158,8 @@ def round_card(overview: Overview, lang: str) -> str:
 # --- one run with its curves -------------------------------------------------------------------
 
 
-def run_panel(run: Run | None, lines: Lines, lang: str) -> str:
+def run_panel(run: Run | None, lines: Lines, lang: str, at_work_s: float = 0.0) -> str:
+    """`at_work_s`: without the time in the queue and in pauses."""
     if run is None:
         none, how = translate(lang, "research.run.none"), translate(lang, "research.run.none_how")
         head = f'<div class="row"><h2>{escape(none)}</h2></div><p class="sub">{escape(how)}</p>'
@@ -168,7 +169,7 @@ def run_panel(run: Run | None, lines: Lines, lang: str) -> str:
     last = lines[-1] if lines else {}
     step, end = int(last.get("step") or 0), int(last.get("max_steps") or 0)
     head = f'<div class="row"><h2>{escape(run.run_id)}</h2>{_run_chip(run, part, step, end, lang)}'
-    head += f'<span class="end sub">{escape(_remaining(run, lines, lang))}</span></div>'
+    head += f'<span class="end sub">{escape(_remaining(run, lines, lang, at_work_s))}</span></div>'
     told = _bar(run, step, end)
     if run.reason and run.status == "failed":
         told += f'<p class="notice">{escape(why(run.reason, lang))}</p>'
@@ -224,13 +225,13 @@ def _run_chip(run: Run, part: str, step: int, end: int, lang: str) -> str:
     return chip_html(translate(lang, "research.run.state", **told), TONES.get(state, ""))
 
 
-def _remaining(run: Run, lines: Lines, lang: str) -> str:
+def _remaining(run: Run, lines: Lines, lang: str, at_work_s: float) -> str:
     if run.status == "running":
         left = time_left_s(lines)
         return translate(lang, "research.run.left", span=span(left, lang)) if left else ""
     if run.status == "queued":
         return translate(lang, "research.run.waiting")
-    took = span((run.changed - run.created).total_seconds(), lang)
+    took = span(at_work_s, lang)
     return f"{ago(run.changed, lang)} · {translate(lang, 'research.run.took', span=took)}"
 
 

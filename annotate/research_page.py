@@ -70,14 +70,15 @@ def earlier_champion(research: Research) -> str | None:
 def show(parts: Parts, sight: Sight, reader: Reader, seen: Seen) -> Update:
     """Every live part of the page, but only those that differ from what this browser has."""
     overview, earlier, lang = sight.overview, sight.earlier, reader.lang
-    active = cards.active_run(overview)
+    active, run = cards.active_run(overview), cards.shown_run(overview)
+    at_work_s = overview.at_work_s.get(run.run_id, 0.0) if run else 0.0
     html = {
         "header": (parts.header, cards.header(overview, reader.user, lang)),
         "serving": (parts.figures[0], cards.serving_card(overview, lang)),
         "picks": (parts.figures[1], cards.picks_card(overview, lang)),
         "agreement": (parts.figures[2], cards.agreement_card(overview, lang)),
         "round": (parts.figures[3], cards.round_card(overview, lang)),
-        "run": (parts.run, cards.run_panel(cards.shown_run(overview), sight.lines, lang)),
+        "run": (parts.run, cards.run_panel(run, sight.lines, lang, at_work_s)),
         "policies": (parts.policies, tables.policies_table(overview, lang)),
         "runs": (parts.runs, tables.runs_table(overview, lang)),
     }

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from html import escape
 
 from annotate.language import translate
 from annotate.reasons import why
 from annotate.views import Overview
 from annotate.wording import accuracy, ago, kind_of, more_html, rows_used, span, state_html
-from store.rows import Policy, Run, utc_now
+from store.rows import Policy, Run
 
 RUNS_SHOWN, POLICIES_SHOWN = 12, 50
 COLUMNS = (
@@ -32,7 +31,8 @@ def runs_table(overview: Overview, lang: str) -> str:
     heads = "".join(
         f'<th class="{look}">{_t(lang, f"research.column.{name}")}</th>' for name, look in COLUMNS
     )
-    rows = "".join(_run_row(run, lang) for run in _nested(overview.runs)[:RUNS_SHOWN])
+    shown = _nested(overview.runs)[:RUNS_SHOWN]
+    rows = "".join(_run_row(run, lang, overview.at_work_s.get(run.run_id)) for run in shown)
     return (
         f'{title}<table class="stacking"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody>'
         f"</table>{more_html(len(overview.runs) - RUNS_SHOWN, lang)}"
@@ -54,15 +54,14 @@ def _nested(runs: Sequence[Run]) -> list[Run]:
     return out
 
 
-def _run_row(run: Run, lang: str) -> str:
+def _run_row(run: Run, lang: str, at_work_s: float | None) -> str:
     state = run.verdict if run.status == "done" and run.verdict else run.status
     # of a promoted policy, the serving card and the list of policies give the reason
     reason = "" if run.verdict == "promoted" else why(run.reason, lang)
     # the parts use the round's rows
     facts = [] if run.parent_run_id else rows_used(run.metrics, lang)
     result = " · ".join(t for t in (run.policy_id or "", reason, *facts) if t)
-    seconds = (_end(run) - run.created).total_seconds()
-    took = "–" if run.status == "queued" else span(seconds, lang)
+    took = "–" if at_work_s is None else span(at_work_s, lang)
     held_out, took_name = (_t(lang, f"research.narrow.{name}") for name in ("held_out", "took"))
     return (
         f'<tr class="{"part" if run.parent_run_id else "whole"}">'
@@ -74,10 +73,6 @@ def _run_row(run: Run, lang: str) -> str:
         f'<td class="n when">{escape(ago(run.created, lang))}</td>'
         f'<td class="why">{escape(result)}</td></tr>'
     )
-
-
-def _end(run: Run) -> datetime:
-    return utc_now() if run.status == "running" else run.changed
 
 
 def policies_table(overview: Overview, lang: str) -> str:

@@ -119,11 +119,12 @@ class TrainingRoom:
     # --- looks ------------------------------------------------------------------------------------
 
     def listed(self, limit: int) -> dict[str, Any]:
-        found, names = runs.newest(self.store, limit + 1), self._names()
+        """The newest, and also older ones that have not ended."""
+        found, names = runs.newest_and_open(self.store, limit), self._names()
         return {
-            "runs": [self._brief(run, names) for run in found[:limit]],
+            "runs": [self._brief(run, names) for run in found],
             "queue": [run.run_id for run in self.loop.waiting()],
-            "more": len(found) > limit,
+            "more": len(runs.newest(self.store, limit + 1)) > limit,
         }
 
     def one(self, run_id: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ pair is shown, or what others picked.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
@@ -173,6 +173,7 @@ class Overview:
     round_every: int  # picks
     next_round_in: int  # picks still missing
     prompts: int
-    runs: list[Run]  # newest first
+    runs: list[Run]  # newest first; also older ones that have not ended
     policies: list[Policy]  # newest first
     statistics: dict[str, Any]
+    at_work_s: dict[str, float] = field(default_factory=dict)  # by run id

@@ -19,6 +19,13 @@ TOP = """
 select * from run_now where parent_run_id is null and status in ('running', 'queued', 'paused')
 order by status <> 'running', changed, seq
 """
+AT_WORK = """
+select run_id, sum(epoch(until) - epoch(created))::double as seconds from (
+    select run_id, status, created,
+        coalesce(lead(created) over (partition by run_id order by seq), $now) as until
+    from run_event
+) where status = 'running' group by run_id
+"""
 REWARD_MODEL = """
 select * from run_now where kind = 'rm' and status = 'done' order by seq desc limit 1
 """
@@ -117,6 +124,21 @@ def get(store: Store, run_id: str) -> Run:
 
 def newest(store: Store, limit: int = 50) -> list[Run]:
     return [_run(row) for row in store.read(NEWEST, {"limit": limit})]
+
+
+def newest_and_open(store: Store, limit: int = 50) -> list[Run]:
+    """The newest, and behind them what waits, is paused or at work, however old, with its parts."""
+    found = newest(store, limit)
+    known = {run.run_id for run in found}
+    still_open = [run for top in open_now(store) for run in (top, *children(store, top.run_id))]
+    older = [run for run in still_open if run.run_id not in known]
+    return found + sorted(older, key=lambda run: run.run_id, reverse=True)
+
+
+def at_work_s(store: Store) -> dict[str, float]:
+    """Seconds that each run has been at work, without its time in the queue and in pauses."""
+    rows = store.read(AT_WORK, {"now": utc_now()})
+    return {row["run_id"]: row["seconds"] for row in rows}
 
 
 def children(store: Store, run_id: str) -> list[Run]:

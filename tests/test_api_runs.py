@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -84,6 +85,35 @@ def test_the_form_of_a_kind(api: httpx.Client, kind: str) -> None:
         assert fields["warmup"]["most"] == 1 and fields["rank"]["most"] is None
         assert fields["schedule"]["choices"] == ["cosine", "linear", "constant_with_warmup"]
         assert all(field["help"] for field in part["fields"]) and part["help"]
+
+
+def test_a_run_that_has_not_ended_is_listed_however_old_it_is(
+    site: Site, api: httpx.Client
+) -> None:
+    old = runs.add(site.store, "round", {"settings": {}}, None)
+    runs.mark(site.store, old, "running")
+    part = runs.add(site.store, "rm", {"settings": {}}, None, parent=old)
+    runs.mark(site.store, part, "paused")
+    runs.mark(site.store, old, "paused")
+    newer = [runs.add(site.store, "sft", {"settings": {}}, None) for _ in range(3)]
+    for run_id in newer:
+        runs.mark(site.store, run_id, "cancelled")
+    listed = api.get("/runs", params={"limit": 2}).json()
+    assert [run["run_id"] for run in listed["runs"]] == [newer[2], newer[1], part, old]
+    assert listed["more"]
+    runs.mark(site.store, old, "cancelled")
+
+
+def test_time_at_work_is_without_the_queue_and_pauses(site: Site) -> None:
+    began = time.monotonic()
+    run_id = runs.add(site.store, "sft", {"settings": {}}, None)
+    assert run_id not in runs.at_work_s(site.store)
+    for status in ("running", "paused", "queued", "running"):
+        runs.mark(site.store, run_id, status)
+        time.sleep(0.2)
+    runs.mark(site.store, run_id, "cancelled")
+    took = runs.at_work_s(site.store)[run_id]
+    assert 0.4 <= took <= time.monotonic() - began - 0.4
 
 
 def test_an_unknown_kind_has_no_form(api: httpx.Client) -> None:
@@ -200,7 +230,9 @@ def test_the_queue_has_an_end(api: httpx.Client) -> None:
 
 def test_older_runs_are_asked_for(site: Site, api: httpx.Client) -> None:
     for _ in range(3):
-        start(api, "rm")
+        runs.mark(site.store, start(api, "rm"), "cancelled")
+    for run in runs.open_now(site.store):
+        runs.mark(site.store, run.run_id, "cancelled")
     count = len(runs.newest(site.store, 1000))
     some = api.get("/runs", params={"limit": 2}).json()
     assert ([run["run_id"] for run in some["runs"]], some["more"]) == (

@@ -13,6 +13,7 @@ from playwright.sync_api import Page, expect
 from annotate.app_file import as_typed
 from store import runs
 from tests.chromium import Opener, Watched, axe_findings, too_wide
+from tests.stored import add_imports, add_policy
 from tests.test_browser_chinese import looks_chinese
 from tests.training_room import VERDICT, fill, folder_of
 from tests.website import Site, made_site
@@ -95,6 +96,27 @@ def test_the_form_is_searched_changed_and_reset(site: Site, opened: Opener) -> N
     expect(page.locator(".setting.changed")).to_have_count(0)
     expect(shell).to_have_text(command(site, "train dpo"))
     assert quiet(watched)
+
+
+def test_the_form_follows_its_presets_while_picks_come_in(tmp_path: Path, opened: Opener) -> None:
+    """Of 350 and more a starter takes three passes: what stands in the form is what would run."""
+    with made_site(tmp_path) as site:
+        add_policy(site.store)
+        add_imports(site.store, 60)
+        link = f"{site.url}/sign-in?token={site.link('researcher')}"
+        watched = opened(link)
+        page = watched.page
+        page.goto(f"{site.url}/train#new/dpo")
+        epochs, beta = (page.get_by_label(name, exact=True) for name in ("epochs", "beta"))
+        expect(epochs).to_have_value("4")
+        add_imports(site.store, 500)
+        beta.fill("0.2")
+        expect(epochs).to_have_value("3")
+        expect(beta).to_have_value("0.2")
+        expect(beta).to_be_focused()
+        expect(page.locator(".preview .command code")).to_contain_text("--set beta=0.2")
+        expect(page.locator("#start-run")).to_be_enabled()
+        assert quiet(watched)
 
 
 def test_a_wrong_value_is_told_at_its_setting(site: Site, opened: Opener) -> None:
@@ -392,7 +414,7 @@ def test_older_runs_are_listed_when_asked_for(site: Site, opened: Opener) -> Non
     for _ in range(60):
         runs.mark(site.store, runs.add(site.store, "sft", {"settings": {}}, None), "cancelled")
     page = at(site, opened).page
-    expect(page.locator("#list .run")).to_have_count(60)
+    expect(page.locator("#list .run")).to_have_count(len(runs.newest_and_open(site.store, 60)))
     page.get_by_role("button", name="Show older runs").click()
     expect(page.locator("#list .run")).to_have_count(len(runs.newest(site.store, 1000)))
     expect(page.get_by_role("button", name="Show older runs")).to_have_count(0)

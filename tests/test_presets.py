@@ -57,9 +57,19 @@ def test_a_step_has_as_many_rows_at_once_as_fit(part: Part) -> None:
         preset(part, size, 2000) for size in (HALF_BILLION, SEVEN_BILLION, SEVENTY_BILLION)
     )
     assert (small.batch, small.learning_rate) == (4, seven.learning_rate)
-    assert (seven.batch, huge.batch) == ((4, 4) if part == "kto" else (2, 1))
+    assert (seven.batch, huge.batch) == {"kto": (4, 4), "rm": (1, 1)}.get(part, (2, 1))
     assert huge.learning_rate == seven.learning_rate / 2
     assert {one.batch * one.accumulate for one in (small, seven, huge)} == {16}
+
+
+@pytest.mark.parametrize(
+    ("part", "context", "batch"),
+    [("dpo", 2048, 2), ("dpo", 4096, 1), ("dpo", 32768, 1), ("kto", 4096, 2), ("kto", 32768, 2)],
+)
+def test_a_longer_context_has_fewer_rows_at_once(part: Part, context: int, batch: int) -> None:
+    found = preset(part, SEVEN_BILLION, 2000, context)
+    assert (found.batch, found.batch * found.accumulate) == (batch, 16)
+    assert preset(part, STARTER, 100, context).batch == preset(part, STARTER, 100).batch
 
 
 @pytest.mark.parametrize("parameters", [STARTER, SEVEN_BILLION, SEVENTY_BILLION])

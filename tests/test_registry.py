@@ -109,7 +109,7 @@ def test_verdict_of_the_gate_is_carried_out(registry: PolicyRegistry, vllm: Stan
     assert registry.settle("policy-000001", False, "Rejected: too long.") is False
     assert policies.get(registry.store, "policy-000001").status == "rejected"
     assert "policy-000001" not in vllm.adapters
-    assert registry.settle("policy-000002", True, "Promoted: fine.") is True
+    assert registry.settle("policy-000002", True, "Promoted: fine.", "policy-000000") is True
     assert policies.get(registry.store, "policy-000002").status == "champion"
 
 
@@ -120,6 +120,20 @@ def test_promotion_by_hand_during_the_trial_stands(registry: PolicyRegistry, vll
     assert policies.get(registry.store, "policy-000001").status == "champion"
     assert "policy-000001" in vllm.adapters
     assert registry.settle("policy-000001", True, "Promoted.") is True
+
+
+def test_a_champion_that_was_changed_by_hand_during_the_trial_stays(
+    registry: PolicyRegistry, vllm: StandIn
+) -> None:
+    up(registry)
+    registry.promote("policy-000001", "good")
+    registry.load("policy-000002")
+    registry.rollback("Rolled back by hand.")
+    assert registry.settle("policy-000002", True, "Promoted: fine.", "policy-000001") is False
+    champion = policies.champion(registry.store)
+    assert champion is not None and champion.policy_id == "policy-000000"
+    assert policies.get(registry.store, "policy-000002").status == "candidate"
+    assert "policy-000002" not in vllm.adapters
 
 
 def test_retired_for_good_is_not_promoted_again(registry: PolicyRegistry) -> None:
@@ -180,7 +194,9 @@ def trial(registry: PolicyRegistry) -> Trial:
 
 
 def judged(trial: Trial, still_wanted: Callable[[], None] = lambda: None) -> Any:
-    return trial.judge("policy-000001", METRICS, still_wanted)
+    verdict, against = trial.judge("policy-000001", METRICS, still_wanted)
+    assert against == BASE_POLICY
+    return verdict
 
 
 def test_both_answer_the_same_prompts_as_annotators_see_them(trial: Trial, vllm: StandIn) -> None:

@@ -158,6 +158,33 @@ def test_an_external_vllm_that_cannot_sleep_makes_no_room(
     assert ask(server)
 
 
+def test_a_run_that_ends_while_the_buffer_is_filled_leaves_vllm_alone(
+    server: PolicyServer, vllm: StandIn
+) -> None:
+    cancelled: list[bool] = []
+
+    def fill(seconds: float) -> bool:
+        cancelled.append(True)
+        return False
+
+    with yielded(server, SLEEP, stock_up=fill, give_up=lambda: bool(cancelled)):
+        assert server.state == "up" and not server.rests
+    assert ("sleep", "1") not in vllm.log
+
+
+def test_on_a_common_card_a_run_waits_until_vllm_has_measured_it(tmp_path: Path) -> None:
+    """A real server of ours that never comes up, since its model does not exist."""
+    policy = PolicyConfig(device="cuda", gpu_memory=0.45, start_timeout_s=1.5)
+    server = PolicyServer(policy, BaseModel("base", tmp_path, 1), tmp_path / "log")
+    with started(server):
+        began = time.monotonic()
+        with yielded(server, LaunchConfig(gpu_sharing="share")):
+            assert time.monotonic() - began >= 1.5 or server.state != "starting"
+        began = time.monotonic()
+        with yielded(server, LaunchConfig(gpu_sharing="share", device="cpu")):
+            assert time.monotonic() - began < 1.0, "it trains elsewhere"
+
+
 def test_a_round_makes_room_once_for_both_of_its_parts(server: PolicyServer, vllm: StandIn) -> None:
     left = iter([50.0, 20.0])
     with yielded(server, SLEEP, left_s=lambda: 80.0):
@@ -233,7 +260,7 @@ def test_an_app_that_ends_waits_for_no_buffer(server: PolicyServer) -> None:
         return False
 
     with yielded(server, SLEEP, stock_up=never_full, give_up=lambda: len(asked) > 1):
-        assert len(asked) == 2
+        assert len(asked) == 2 and server.state == "up"
 
 
 def test_the_app_ends_while_vllm_sleeps(server: PolicyServer, vllm: StandIn) -> None:

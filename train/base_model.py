@@ -61,7 +61,7 @@ def has_chat_template(path: Path) -> bool:
 def count_parameters(path: Path) -> int:
     """Sum of the tensor sizes in the safetensors headers; tied weights are stored once."""
     total = 0
-    for file in sorted(path.glob("*.safetensors")):
+    for file in _weights(path):
         try:
             with open(file, "rb") as data:
                 (length,) = struct.unpack("<Q", data.read(8))
@@ -76,6 +76,15 @@ def count_parameters(path: Path) -> int:
     if not total:
         raise PrefloopError(f"{path} holds no safetensors weights; prefloop reads no other format.")
     return total
+
+
+def _weights(path: Path) -> list[Path]:
+    """Those that transformers loads: some repositories hold the same weights once more."""
+    index = path / "model.safetensors.index.json"
+    if not index.is_file():
+        return sorted(path.glob("*.safetensors"))
+    named = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+    return [path / name for name in sorted(set(named))]
 
 
 def _local(model: str) -> Path:
@@ -104,7 +113,9 @@ def _local(model: str) -> Path:
     )
     files = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
     try:
-        return Path(snapshot_download(model, allow_patterns=files))
+        # The same weights once more, as some repositories have them for other programs.
+        doubled = ["consolidated*"]
+        return Path(snapshot_download(model, allow_patterns=files, ignore_patterns=doubled))
     except expected as error:
         reason = str(error).partition("\n")[0]
         raise PrefloopError(

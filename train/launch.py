@@ -99,9 +99,9 @@ def environment(config: LaunchConfig, gpu_memory: float | None = None) -> dict[s
     return env
 
 
-def shared_step(part: Part, settings: AnySettings, parts: int) -> tuple[int, int]:
-    """Batch and accumulation of each of `parts` processes. Raises Invalid."""
-    batch, accumulate = divided(settings.batch, settings.accumulate, parts)
+def shared_step(part: Part, settings: AnySettings, processes: int) -> tuple[int, int]:
+    """Batch and accumulation of each of the processes. Raises Invalid."""
+    batch, accumulate = divided(settings.batch, settings.accumulate, processes)
     if part == "kto" and batch < 2:
         raise Invalid("KTO compares the rows of a batch: set batch to 2 or more for each process.")
     return batch, accumulate

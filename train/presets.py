@@ -24,6 +24,7 @@ from train.settings import (
 TINY = 50_000_000  # parameters; below this a model is a starter
 SMALL, HUGE = 2_000_000_000, 20_000_000_000  # parameters
 MANY = 600  # rows
+USUAL_CONTEXT = 2048  # tokens, for which the rows at once are chosen
 
 
 def preset(part: Part, parameters: int, rows: int, context: int = 1024) -> AnySettings:
@@ -42,7 +43,7 @@ def preset(part: Part, parameters: int, rows: int, context: int = 1024) -> AnySe
             # Of few, a fifth flipped would be learned by heart: `concise` falls from 83 % to 76.
             base = base if rows < MANY else replace(base, beta=0.25, sft_weight=0.1)
         return replace(base, epochs=_tiny_passes(base, rows))
-    return _of_few(_sized(base, parameters), rows)
+    return _of_few(_fitting(_sized(base, parameters), parameters, context), rows)
 
 
 def _tiny_passes(base: AnySettings, rows: int) -> int:
@@ -64,6 +65,20 @@ def _sized(base: Any, parameters: int) -> Any:
     if isinstance(base, KtoSettings):  # its KL wants four rows at once
         return base
     return replace(base, batch=1, accumulate=16)
+
+
+def _fitting(base: Any, parameters: int, context: int) -> Any:
+    """Half as many rows at once for each doubling of the context, since what a step holds in memory
+    are tokens. A reward model's row may be four answers, twice as many as one of DPO."""
+    if parameters < SMALL:
+        return base
+    least = 2 if isinstance(base, KtoSettings) else 1
+    batch, accumulate = base.batch, base.accumulate
+    if isinstance(base, RewardSettings) and batch > 1:
+        batch, accumulate = batch // 2, accumulate * 2
+    while context > USUAL_CONTEXT and batch > least:
+        batch, accumulate, context = batch // 2, accumulate * 2, context // 2
+    return replace(base, batch=batch, accumulate=accumulate)
 
 
 def _of_few(base: AnySettings, rows: int) -> AnySettings:

@@ -30,6 +30,9 @@ from train.trial import Trial
 log = logging.getLogger(__name__)
 SETTLE_S = 5.0  # until the supervisor has noticed that vLLM is gone
 DISK_FULL = "The disk is full. Make room, then resume the run, or start it again."
+CANDIDATE = "{} is a candidate; promote it to let it serve."
+CHANGED = "The champion changed while it was judged against {}."
+Judged = tuple[gate.Verdict, str]  # and the champion that it was held against
 Configs = dict[Part, dict[str, Any]]
 
 
@@ -79,7 +82,7 @@ class Rounds:
             metrics |= self._gap(policy_id, run.run_id)
             self.trainer.check(run, pausable=False)
         self.registry.set_aside(policy_id)
-        reason = f"{policy_id} is a candidate; promote it to let it serve."
+        reason = CANDIDATE.format(policy_id)
         runs.mark(
             self.store, run.run_id, "done", policy_id=policy_id, metrics=metrics, reason=reason
         )
@@ -97,23 +100,28 @@ class Rounds:
         with self._rejected_when_cut_short(policy_id):
             self._await_server(run)
             gap = self._gap(policy_id, trained_in)
-            verdict = self._judge(run, policy_id, results["dpo"])
+            verdict, against = self._judge(run, policy_id, results["dpo"])
             self._await_server(run)  # promoting needs it, and it may have gone in the last second
             self.trainer.check(run, pausable=False)
-        if self.registry.settle(policy_id, verdict.promoted, verdict.reason):
+        serves = self.registry.settle(policy_id, verdict.promoted, verdict.reason, against)
+        if serves:
             self.on_champion()
+        told: str | None = "promoted" if verdict.promoted else "rejected"
+        reason = verdict.reason
+        if verdict.promoted and not serves:
+            reason, told = f"{CHANGED.format(against)} {CANDIDATE.format(policy_id)}", None
         metrics = results["dpo"] | gap
         metrics |= {"reward_model": results["rm"], "gate": verdict.as_dict()}
         runs.mark(
             self.store,
             run.run_id,
             "done",
-            reason=verdict.reason,
+            reason=reason,
             policy_id=policy_id,
             metrics=metrics,
-            verdict="promoted" if verdict.promoted else "rejected",
+            verdict=told,
         )
-        log.info("%s: %s %s", run.run_id, policy_id, verdict.reason)
+        log.info("%s: %s %s", run.run_id, policy_id, reason)
 
     def _child(self, run: Run, part: Part) -> Run:
         """The part of a round: the one that was begun, or a new one."""
@@ -182,7 +190,7 @@ class Rounds:
             missing = str(error)
         return {"precision_gap": {"missing": missing}}
 
-    def _judge(self, run: Run, policy_id: str, metrics: dict[str, Any]) -> gate.Verdict:
+    def _judge(self, run: Run, policy_id: str, metrics: dict[str, Any]) -> Judged:
         """A second try when vLLM fails during the first: it restarts in half a minute."""
 
         def still_wanted() -> None:

@@ -20,6 +20,7 @@ from train.policy.vllm import on_cuda
 
 log = logging.getLogger(__name__)
 STOCK_UP_S = 60.0  # at most, to fill the annotators' buffer before vLLM is away
+LOOK_S = 0.2
 SLICE_S = 2.0  # after which somebody may have ended the app
 MOST_SHARED = 0.85  # of the card for vLLM; a run needs some of it too
 
@@ -69,6 +70,8 @@ def yielded(
     """
     how = config.gpu_sharing
     if how in ("separate", "share") or not server.started:
+        if gpu_memory(config, server.config):
+            _await_start(server, give_up)
         yield
         return
     if server.rests:
@@ -79,9 +82,20 @@ def yielded(
     while not give_up() and server.state != "down" and time.monotonic() < deadline:
         if stock_up(SLICE_S):
             break
+    if give_up():  # before any harm: whoever runs within ends at once
+        yield
+        return
     server.stand_down("sleep" if how == "sleep" else "stop", left_s)
     log.info("the policy server makes room for a run (%s)", how)
     try:
         yield
     finally:
         server.stand_up()
+
+
+def _await_start(server: PolicyServer, give_up: Callable[[], bool]) -> None:
+    """While vLLM starts it measures what is free on the card, and takes what somebody else loads
+    meanwhile for its own: it would come up with too little room for answers, or not at all."""
+    deadline = time.monotonic() + server.config.start_timeout_s
+    while server.state == "starting" and not give_up() and time.monotonic() < deadline:
+        time.sleep(LOOK_S)

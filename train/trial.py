@@ -34,8 +34,8 @@ class Trial:
 
     def judge(
         self, policy_id: str, metrics: dict[str, Any], still_wanted: Callable[[], None]
-    ) -> gate.Verdict:
-        """The verdict on a published policy, which is loaded for it.
+    ) -> tuple[gate.Verdict, str]:
+        """The verdict on a published policy, which is loaded for it, and the champion's id.
 
         `still_wanted` raises when the run was cancelled. Raises GenerationFailed when the server is
         at fault and not the candidate.
@@ -47,7 +47,8 @@ class Trial:
         mine = self._candidate_answers(policy_id, champion.policy_id, asked, still_wanted)
         rows = metrics.get("rows_decided", metrics["rows_eval"])  # ties decide nothing
         picked = metrics.get("picked_words")  # of few picks there is none
-        return gate.judge(metrics["accuracy"], rows, mine, theirs, self.config, picked)
+        verdict = gate.judge(metrics["accuracy"], rows, mine, theirs, self.config, picked)
+        return verdict, champion.policy_id
 
     def _champion_answers(
         self, policy_id: str, still_wanted: Callable[[], None]

@@ -108,14 +108,20 @@ class PolicyRegistry:
             policies.decide(self.store, policy_id, "retire", reason, user_id)
             self.server.unload(policy_id)
 
-    def settle(self, policy_id: str, promoted: bool, reason: str) -> bool:
+    def settle(self, policy_id: str, promoted: bool, reason: str, against: str = "") -> bool:
         """Carry out the gate's verdict; True when annotators are sent to the policy now.
 
-        A person may have promoted the candidate by hand meanwhile: that decision stands.
+        `against`: the champion that it was held against. What a person decided meanwhile stands: a
+        candidate promoted by hand serves, and one that was held against a champion that serves no
+        more stays a candidate.
         """
         with self._deciding:
             if policies.get(self.store, policy_id).status == "champion":
                 return True
+            champion = policies.champion(self.store)
+            if promoted and champion and champion.policy_id != against:
+                self.set_aside(policy_id)
+                return False
             if promoted:
                 self.promote(policy_id, reason)
             else:

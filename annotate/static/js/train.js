@@ -150,8 +150,8 @@ async function act(event) {
 }
 
 /** The form with what was set by hand for this run. */
-function change({ kind, config }) {
-  form.take(kind, config.settings ?? {});
+function change({ kind, asked, config }) {
+  form.take(kind, asked ?? config.settings ?? {}); // of a run with details `config` has all settings
   location.hash = `new/${kind}`;
 }
 

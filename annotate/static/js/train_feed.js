@@ -114,8 +114,9 @@ export class Feed {
     const sign = this.#sign(id);
     const over = known.seen === sign && !LIVE.includes(this.run(id)?.status);
     if (over) return;
-    const { progress, next, from } = await call("GET", `/runs/${id}/progress?after=${known.next}`);
-    const start = Math.min(from ?? known.next, known.lines.length); // a resumed run went back
+    const after = known.seen === sign ? known.next : 0; // a run that was resumed may have gone back
+    const { progress, next, from } = await call("GET", `/runs/${id}/progress?after=${after}`);
+    const start = Math.min(from ?? after, known.lines.length);
     const lines = [...known.lines.slice(0, start), ...progress];
     this.#lines.set(id, { lines, next, seen: sign });
   }

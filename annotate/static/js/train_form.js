@@ -9,9 +9,11 @@ import { KINDS, kindName } from "./train_words.js";
 const drafts = new Map(); // kind -> {key: value}: what was changed, also while other runs are looked at
 const TYPING_MS = 250;
 const AGAIN_MS = 3000; // after an answer that did not come
+const FRESH_MS = 20_000; // picks come in while the form stands open
 
 export class StartForm {
   #serial = 0;
+  #askedAt = 0;
   #typing = 0;
 
   /** `started(runId)` runs once the server has queued the run. */
@@ -50,25 +52,44 @@ export class StartForm {
   /** Settings to begin with, in place of what was changed before. */
   take(kind, settings) {
     drafts.set(kind, { ...settings });
-    this.kind = null; // to be drawn anew
+    this.kind = this.parts = null; // to be drawn anew
   }
 
-  async show(kind) {
-    if (this.kind === kind) return;
+  show(kind) {
+    if (this.kind === kind) {
+      if (this.parts && performance.now() - this.#askedAt > FRESH_MS) this.#ask();
+      return;
+    }
     this.kind = kind;
+    this.parts = null;
     for (const input of this.kinds.querySelectorAll("input")) input.checked = input.value === kind;
     replace(this.what, t(`train.what.${kind}`));
+    this.preview.hold(); // what stands there is the plan of another kind
+    this.#load();
+  }
+
+  async #load() {
+    clearTimeout(this.#typing);
     const serial = (this.#serial += 1);
     try {
-      const { parts, fitted_to: { base, parameters, picks } } = await call("GET", `/runs/settings/${kind}`);
+      const { parts, fitted_to: { base, parameters, picks } } = await call("GET", `/runs/settings/${this.kind}`);
       if (serial !== this.#serial) return;
       this.parts = parts;
       const size = number(parameters, { notation: "compact", maximumSignificantDigits: 2 });
       replace(this.fitted, t("train.form.fitted", { base, size, n: picks }));
+      const at = document.activeElement?.closest(".setting input, .setting select")?.id;
       this.#draw();
+      if (at) document.getElementById(at)?.focus();
     } catch (error) {
-      replace(this.fields, h("p", { class: "notice", role: "alert" }, sentence(error)));
+      if (serial !== this.#serial) return;
+      if (!this.parts) replace(this.fields, h("p", { class: "notice", role: "alert" }, sentence(error)));
+      this.#typing = setTimeout(() => this.#load(), AGAIN_MS);
     }
+  }
+
+  /** Whether the presets have moved since the form was drawn, with the picks that came in. */
+  #moved(told) {
+    return told.parts.some(({ preset }, n) => this.parts[n].fields.some((field) => String(preset[field.name]) !== String(field.default)));
   }
 
   #draw() {
@@ -117,10 +138,12 @@ export class StartForm {
 
   async #ask() {
     const serial = (this.#serial += 1);
+    this.#askedAt = performance.now();
     this.preview.wait();
     try {
       const told = await call("POST", "/runs/preview", { kind: this.kind, set: this.draft });
       if (serial !== this.#serial) return;
+      if (this.#moved(told)) return this.#load();
       blame(this.form, null);
       this.preview.show(told);
     } catch (error) {

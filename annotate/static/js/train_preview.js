@@ -17,6 +17,12 @@ export class Preview {
     this.element.ariaBusy = "true";
   }
 
+  /** Until show(): what stands there is not to be started. */
+  hold() {
+    this.wait();
+    this.body.inert = this.button.disabled = true;
+  }
+
   /** An answer of POST /runs/preview. */
   show(plan) {
     this.element.ariaBusy = "false";
