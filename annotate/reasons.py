@@ -23,6 +23,8 @@ PATTERNS = {
     "words": r"Its answers have (\d+) words, the champion's (\d+)\.",
     "words_picked": r"Its answers have (\d+) words, the champion's (\d+), those that people picked "
     r"(\d+) to (\d+)\.",
+    "words_near": r"Its answers have (\d+) ± (\d+) words, the champion's (\d+), those that people "
+    r"picked (\d+) to (\d+)\.",
     "cut": rf"{SHARE} of its answers ran into the length limit, the champion's {SHARE}\.",
     "repeated": rf"{SHARE} of its word triples repeat within an answer, the champion's {SHARE}\.",
     "distinct": rf"{SHARE} of its probe answers are distinct\.",
@@ -104,6 +106,6 @@ def _planned(lang: str, key: str, found: re.Match[str]) -> str:
 
 
 def _sentence(lang: str, name: str, found: re.Match[str]) -> str:
-    """Its values are named by their places: {a}, {b}, {c}, {d}."""
-    values = dict(zip("abcd", found.groups(), strict=False))
+    """Its values are named by their places: {a}, {b}, {c}, {d}, {e}."""
+    values = dict(zip("abcde", found.groups(), strict=False))
     return translate(lang, f"research.why.{name}", **values)

@@ -100,8 +100,21 @@ def test_answers_stay_as_long_as_those_that_people_picked(
 def test_the_reason_tells_the_lengths() -> None:
     found = judge(0.8, 40, answers(*SHORT), answers(*SOUND), GateConfig(), (4.0, 9.0))
     assert found.reason == (
-        "Rejected: Its answers have 3 words, the champion's 9, those that people picked 4 to 9."
+        "Rejected: Its answers have 3 ± 0 words, the champion's 9, those that people picked 4 to 9."
     )
+
+
+def test_a_mean_of_few_answers_keeps_its_error_from_the_end_of_what_people_picked() -> None:
+    """8, 8, 16 and 16 words: 12, with a standard error of 4.62 / 2 = 2.31."""
+    candidate = answers(*(" ".join("abcdefghijklmnop"[:n]) for n in (8, 8, 16, 16)))
+    champion = answers(*SOUND)
+
+    def passes(low: float, high: float) -> bool:
+        return judge(0.8, 40, candidate, champion, GateConfig(), (low, high)).promoted
+
+    assert passes(2, 14.4) and not passes(2, 14.2)
+    assert passes(8, 13.34), "of a narrow range it keeps a quarter of its width"
+    assert not passes(8, 13.3)
 
 
 def test_answers_in_chinese_have_lengths_and_repetitions_too() -> None:

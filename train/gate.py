@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 from store.rows import Completion
@@ -92,15 +93,21 @@ def _lengths(
     picked: Sequence[float] | None,
 ) -> list[Check]:
     """A policy that learns "shorter" or "longer" may go on where no answer was that people picked;
-    one that comes back from there may serve."""
+    one that comes back from there may serve. A few probes tell its mean within an error, and with
+    that it must be inside, at most a quarter of the range from an end."""
     mine, theirs = _words(candidate), _words(champion)
     ratio = mine / max(theirs, 1.0)
     sentence = f"Its answers have {mine:.0f} words, the champion's {theirs:.0f}"
     inside = True
     if picked:
         low, high = picked
-        inside = min(low, theirs) <= mine <= max(high, theirs)
-        sentence += f", those that people picked {low:.0f} to {high:.0f}"
+        error = _error(candidate)
+        spare = min(error, (high - low) / 4)
+        inside = min(low + spare, theirs) <= mine <= max(high - spare, theirs)
+        sentence = (
+            f"Its answers have {mine:.0f} ± {error:.0f} words, the champion's {theirs:.0f}, "
+            f"those that people picked {low:.0f} to {high:.0f}"
+        )
     cut, theirs_cut = _cut(candidate), _cut(champion)
     return [
         Check(
@@ -141,3 +148,9 @@ def _cut(answers: Sequence[Completion]) -> float:
 
 def _words(answers: Sequence[Completion]) -> float:
     return fmean([len(words(c.text)) for c in answers] or [0.0])
+
+
+def _error(answers: Sequence[Completion]) -> float:
+    """Standard error of the mean number of words."""
+    lengths = [len(words(c.text)) for c in answers]
+    return stdev(lengths) / math.sqrt(len(lengths)) if len(lengths) > 1 else 0.0
