@@ -57,7 +57,7 @@ export class StartForm {
 
   show(kind) {
     if (this.kind === kind) {
-      if (this.parts && performance.now() - this.#askedAt > FRESH_MS) this.#ask();
+      if (this.parts && performance.now() - this.#askedAt > FRESH_MS) this.#ask(true);
       return;
     }
     this.kind = kind;
@@ -136,10 +136,11 @@ export class StartForm {
     this.search.focus();
   }
 
-  async #ask() {
+  /** `quiet`: nobody waits for it. */
+  async #ask(quiet = false) {
     const serial = (this.#serial += 1);
     this.#askedAt = performance.now();
-    this.preview.wait();
+    if (!quiet) this.preview.wait();
     try {
       const told = await call("POST", "/runs/preview", { kind: this.kind, set: this.draft });
       if (serial !== this.#serial) return;
@@ -156,6 +157,7 @@ export class StartForm {
   async #start() {
     this.preview.wait();
     this.preview.button.disabled = true; // a second click would start a second run
+    this.#askedAt = performance.now(); // nor may a plan that comes now enable it
     try {
       const { run_id: id } = await call("POST", "/runs", { kind: this.kind, set: this.draft });
       this.started(id);
