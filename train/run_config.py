@@ -138,7 +138,10 @@ class RunConfigs:
         """The folder of its adapter; other machines of a cluster see only what is on storage."""
         folder = self.store.data_dir / policies.get(self.store, policy_id).adapter_path
         if not folder.is_dir():
-            raise BadAdapter(f"The adapter of {policy_id} is not at {folder} any more.")
+            raise BadAdapter(
+                f"The adapter of {policy_id} is not at {folder} any more. Restore it from a backup, "
+                "or start from the base."
+            )
         if not self.launch.storage:
             return str(folder.resolve())
         copied = self.folder(run.run_id).path.resolve() / "start" / folder.name
