@@ -139,8 +139,8 @@ class RunConfigs:
         folder = self.store.data_dir / policies.get(self.store, policy_id).adapter_path
         if not folder.is_dir():
             raise BadAdapter(
-                f"The adapter of {policy_id} is not at {folder} any more. Restore it from a backup, "
-                "or start from the base."
+                f"The adapter of {policy_id} is not at {folder} any more. "
+                "Restore it from a backup, or start from the base."
             )
         if not self.launch.storage:
             return str(folder.resolve())
