@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -73,11 +74,17 @@ def main() -> None:
     known = Known(settings)
     print(HEAD)
     place = tempfile.TemporaryDirectory()
-    with place as folder, policy_server(Path(folder) / "vllm.log") as server:
+    with place as folder, policy_server(vllm_log()) as server:
         for cell in measured(options, settings, known, server, Path(folder)):
             known.add(cell)
             print(line(cell), flush=True)
     report(known, options.tastes)
+
+
+def vllm_log() -> Path:
+    """Outlives a start that fails, to tell why."""
+    RESULTS.mkdir(exist_ok=True)
+    return RESULTS / f"learns-{os.getpid()}.vllm.log"
 
 
 class Known:
