@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -203,13 +205,14 @@ def test_both_answer_the_same_prompts_as_annotators_see_them(trial: Trial, vllm:
     asked: dict[str, list[Any]] = {BASE_POLICY: [], "policy-000001": []}
 
     def answer(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        asked[body["model"]].append((body["messages"], body["seed"], body["max_tokens"]))
+        asked[body["model"]].append((body["seed"], body["messages"], body["max_tokens"]))
         return 200, completion(body)
 
     vllm.answers = answer
     verdict = judged(trial)
     assert verdict.promoted and "of 40 held-out picks" in verdict.reason
-    assert asked[BASE_POLICY] == asked["policy-000001"]
+    in_order = [sorted(asks, key=itemgetter(0)) for asks in asked.values()]  # they run at once
+    assert in_order[0] == in_order[1]
     assert len(asked[BASE_POLICY]) == 4
     assert {limit for _, _, limit in asked[BASE_POLICY]} == {99}
 
@@ -218,6 +221,29 @@ def test_prompts_that_nobody_can_answer_are_passed_over(trial: Trial, vllm: Stan
     def answer(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         if body["messages"][0]["content"] in {f"Question {n}?" for n in range(6)}:
             return 400, {"error": {"message": "too long"}}
+        return 200, completion(body)
+
+    vllm.answers = answer
+    assert judged(trial).promoted
+
+
+def test_a_candidate_that_refuses_what_the_champion_answers_is_rejected(
+    trial: Trial, vllm: StandIn
+) -> None:
+    def answer(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        if body["model"] == "policy-000001" and body["seed"] == 2:
+            return 400, {"error": {"message": "too long"}}
+        return 200, completion(body)
+
+    vllm.answers = answer
+    assert not judged(trial).promoted
+
+
+def test_probes_share_vllms_batch(trial: Trial, vllm: StandIn) -> None:
+    together = threading.Barrier(4)  # as many as there are probes: one alone would break it
+
+    def answer(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        together.wait(timeout=30)
         return 200, completion(body)
 
     vllm.answers = answer

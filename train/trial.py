@@ -7,8 +7,9 @@ sampled as annotators' pairs are.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 from store import policies, prompts
 from store.database import Store
@@ -18,6 +19,14 @@ from train.policy.client import GenerationFailed, PromptRefused, Sampling
 from train.policy.registry import PolicyRegistry
 
 log = logging.getLogger(__name__)
+AT_ONCE = 8  # probes in vLLM's batch: annotators' requests have room beside them
+
+
+class Probe(NamedTuple):
+    """The same for champion and candidate."""
+
+    seed: int
+    messages: list[Message]
 
 
 class Trial:
@@ -52,41 +61,60 @@ class Trial:
 
     def _champion_answers(
         self, policy_id: str, still_wanted: Callable[[], None]
-    ) -> tuple[list[list[Message]], list[Completion]]:
-        """Prompts that the champion can answer, with its answers; the others are passed over."""
-        asked: list[list[Message]] = []
+    ) -> tuple[list[Probe], list[Completion]]:
+        """Probes that the champion can answer, with its answers; the others are passed over."""
+        found = prompts.least_sampled(self.store, policy_id, None, 4 * self.probes)
+        spare = [Probe(seed, prompt.messages) for seed, prompt in enumerate(found)]
+        asked: list[Probe] = []
         answers: list[Completion] = []
-        for prompt in prompts.least_sampled(self.store, policy_id, None, 4 * self.probes):
-            still_wanted()
-            try:
-                answers.append(self._answer(policy_id, prompt.messages, len(answers)))
-            except PromptRefused:
-                continue
-            asked.append(prompt.messages)
-            if len(asked) == self.probes:
-                break
+        while spare and len(asked) < self.probes:
+            missing = self.probes - len(asked)
+            batch, spare = spare[:missing], spare[missing:]
+            said = self._answers(policy_id, batch, still_wanted)
+            for probe, answer in zip(batch, said, strict=True):
+                if answer is not None:
+                    asked.append(probe)
+                    answers.append(answer)
         return asked, answers
 
     def _candidate_answers(
         self,
         policy_id: str,
         champion_id: str,
-        asked: list[list[Message]],
+        asked: list[Probe],
         still_wanted: Callable[[], None],
     ) -> list[Completion]:
         """Empty when it gives no whole answers although the server is well: the gate rejects it."""
-        answers: list[Completion] = []
         try:
-            for seed, messages in enumerate(asked):
-                still_wanted()
-                answers.append(self._answer(policy_id, messages, seed))
+            answers = self._answers(policy_id, asked, still_wanted)
         except GenerationFailed as error:
             self.registry.server.client.probe(champion_id)  # else the server is at fault
             log.warning("%s gives no whole answers: %s", policy_id, error)
             return []
+        whole = [answer for answer in answers if answer is not None]
+        return whole if len(whole) == len(asked) else []  # the champion could answer them all
+
+    def _answers(
+        self, policy_id: str, asked: Sequence[Probe], still_wanted: Callable[[], None]
+    ) -> list[Completion | None]:
+        """One to each probe, in their order; None where the prompt cannot be answered."""
+        pool = ThreadPoolExecutor(AT_ONCE)
+        waiting = [pool.submit(self._answer, policy_id, probe) for probe in asked]
+        answers = []
+        try:
+            for one in waiting:
+                still_wanted()
+                answers.append(one.result())
+        finally:
+            pool.shutdown(cancel_futures=True)  # waits for those that are being written
         return answers
 
-    def _answer(self, policy_id: str, messages: list[Message], seed: int) -> Completion:
+    def _answer(self, policy_id: str, probe: Probe) -> Completion | None:
         client = self.registry.server.client
-        sampled = client.sample(policy_id, messages, n=1, seed=seed, sampling=self.sampling)
+        try:
+            sampled = client.sample(
+                policy_id, probe.messages, n=1, seed=probe.seed, sampling=self.sampling
+            )
+        except PromptRefused:
+            return None
         return sampled.completions[0]
