@@ -12,6 +12,7 @@ from store import runs, snapshots
 from store.database import Store
 from store.fresh import write_fresh
 from store.rows import Run, User
+from tests.full_disk import room_for
 from tests.stored import add_imports, add_picks, add_policy, add_user
 from train.base_model import BaseModel
 from train.drift import DriftMeter
@@ -49,11 +50,18 @@ def finished(store: Store) -> Run:
     return model
 
 
-def write_measured(meter: DriftMeter, model: Run) -> None:
+def restarted(meter: DriftMeter, text: str) -> DriftMeter:
+    """After a restart of the app, with this as the last measurement."""
+    meter.folder.mkdir(parents=True, exist_ok=True)
+    (meter.folder / "measured.json").write_text(text)
+    return DriftMeter(meter.store, meter.trainer)
+
+
+def measured(model: Run) -> str:
     """What the meter keeps, before any round."""
-    meter.folder.mkdir(parents=True)
-    found = {"accuracy": 0.5, "n": 40, "at": 50, "round": "", "reward_model": model.run_id}
-    (meter.folder / "measured.json").write_text(json.dumps(found))
+    return json.dumps(
+        {"accuracy": 0.5, "n": 40, "at": 50, "round": "", "reward_model": model.run_id}
+    )
 
 
 def fresh(store: Store, file: Path, model: Run | None = None) -> set[str]:
@@ -100,16 +108,15 @@ def test_what_the_reward_model_was_trained_on_is_not_fresh(
 
 def test_a_measurement_counts_until_the_next_round(store: Store, meter: DriftMeter) -> None:
     assert meter.measured() is None
-    write_measured(meter, finished(store))
+    meter = restarted(meter, measured(finished(store)))
     assert meter.measured() == Drift(0.5, 40, 50)
     runs.mark(store, runs.add(store, "round", {"settings": {}}, None), "running")
     assert meter.measured() is None
-    (meter.folder / "measured.json").write_text("{cut sho")
-    assert meter.measured() is None
+    assert restarted(meter, "{cut sho").measured() is None
 
 
 def test_a_measurement_counts_until_the_next_reward_model(store: Store, meter: DriftMeter) -> None:
-    write_measured(meter, finished(store))
+    meter = restarted(meter, measured(finished(store)))
     newer = reward_model(store)
     assert meter.measured() == Drift(0.5, 40, 50), "it is not trained yet"
     runs.mark(store, newer.run_id, "done")
@@ -134,3 +141,16 @@ def test_what_fails_is_told_in_the_log_and_not_as_zero_picks(
     assert meter.measured() == Drift(1.0, None, 50)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "drift could not be measured" in caplog.text
+
+
+def test_on_a_full_disk_it_is_not_measured_again_and_again(
+    meter: DriftMeter, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = meter.trainer.folder(finished(store).run_id)
+    folder.freeze({"base": "none", "precision": {}, "settings": {}})
+    folder.finish({})
+    with room_for(100):
+        meter.measure(50)
+    assert meter.measured() == Drift(1.0, None, 50), "as many new picks come first"
+    assert "drift could not be measured (IOException" in caplog.text
+    assert restarted(meter, "").measured() is None

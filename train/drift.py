@@ -6,13 +6,15 @@ import json
 import logging
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from store import fresh, runs
 from store.database import Store
-from store.rows import PrefloopError, Run, utc_now
+from store.rows import Run, utc_now
 from train.process import ChildProcess
+from train.run_folder import write_whole
 from train.runs import Trainer
 from train.triggers import Drift
 
@@ -26,10 +28,11 @@ class DriftMeter:
     def __init__(self, store: Store, trainer: Trainer) -> None:
         self.store, self.trainer = store, trainer
         self.folder = store.data_dir / "drift"
+        self._facts = _read(self.folder / "measured.json")  # of the last measurement
 
     def measured(self) -> Drift | None:
         """The last measurement, when it came after the last round and by the newest model."""
-        known, model = _read(self.folder / "measured.json"), runs.newest_reward_model(self.store)
+        known, model = self._facts, runs.newest_reward_model(self.store)
         if known is None or model is None or known["reward_model"] != model.run_id:
             return None
         if known["round"] != self._last_round():
@@ -44,19 +47,20 @@ class DriftMeter:
         facts: dict[str, Any] = {"accuracy": 1.0, "n": None}
         try:
             facts |= self._score(model)
-        except (OSError, ValueError, KeyError, PrefloopError) as error:
-            log.warning("drift could not be measured: %s", error)
+        except Exception as error:  # noqa: BLE001 - such as DuckDB's own, of a full disk
+            log.warning("drift could not be measured (%s: %s)", type(error).__name__, error)
         else:
             share, n = 100 * facts["accuracy"], facts["n"]
             log.info("%s orders %.0f %% of %d fresh picks as people did", model.run_id, share, n)
-        facts |= {
+        self._facts = facts | {
             "at": picks,
             "round": self._last_round(),
             "reward_model": model.run_id,
             "when": utc_now().isoformat() + "Z",
         }
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "measured.json").write_text(json.dumps(facts, indent=1))
+        with suppress(OSError):  # a full disk: after a restart it is measured again
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_whole(self.folder / "measured.json", json.dumps(self._facts, indent=1))
 
     def _score(self, model: Run) -> dict[str, Any]:
         """Raises OSError or ValueError when there is no result."""

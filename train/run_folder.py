@@ -56,7 +56,7 @@ class RunFolder:
     def freeze(self, config: dict[str, Any]) -> None:
         """Write the resolved configuration; it never changes afterwards."""
         self.path.mkdir(parents=True, exist_ok=True)
-        _write_whole(self.path / "config.json", json.dumps(config, indent=1, ensure_ascii=False))
+        write_whole(self.path / "config.json", json.dumps(config, indent=1, ensure_ascii=False))
 
     def config(self) -> dict[str, Any]:
         config: dict[str, Any] = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
@@ -87,7 +87,7 @@ class RunFolder:
             file = self.path / name
             if file.exists():
                 kept = [line for line in _lines(file) if line["step"] <= step]
-                _write_whole(file, "".join(_text(line) for line in kept))
+                write_whole(file, "".join(_text(line) for line in kept))
 
     # --- states to resume from ------------------------------------------------------------------
 
@@ -143,7 +143,7 @@ class RunFolder:
             p.name: hashlib.sha256(p.read_bytes()).hexdigest()
             for p in sorted(self.adapter.glob("*"))
         }
-        _write_whole(
+        write_whole(
             self.path / "result.json", json.dumps({"metrics": metrics, "sha256": hashes}, indent=1)
         )
         self.end("DONE", "")
@@ -161,7 +161,7 @@ class RunFolder:
 
     def end(self, how: Ending, reason: str) -> None:
         (self.path / ".reserve").unlink(missing_ok=True)
-        _write_whole(self.path / how, reason)
+        write_whole(self.path / how, reason)
 
     def ending(self) -> tuple[Ending, str] | None:
         """How the run ended and why, or None while it has not."""
@@ -178,7 +178,7 @@ class RunFolder:
     def ask_to_stop(self, how: Stop = "cancel") -> None:
         """A request to cancel is not taken back by one to pause."""
         if self.asked_to_stop() != "cancel":
-            _write_whole(self.path / "STOP", how)
+            write_whole(self.path / "STOP", how)
 
     def asked_to_stop(self) -> Stop | None:
         try:
@@ -220,7 +220,8 @@ def _is_finite(value: Any) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
-def _write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
+    """Readers see the file as it was or as it is now, also after a power cut."""
     tmp = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with open(tmp, "w", encoding="utf-8") as file:
         file.write(text)

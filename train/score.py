@@ -12,7 +12,6 @@ rewards are taken as they are.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +29,7 @@ from train.quantized import base_arguments
 from train.reward_head import scores, trained_reward_model
 from train.reward_trainer import encode_ranking, told_apart
 from train.rules import ranking_rows
+from train.run_folder import write_whole
 from train.settings import RewardSettings, stored
 
 
@@ -47,7 +47,7 @@ def main(folder: Path) -> None:
     encoder = Encoder(tokenizer, day_of(config))
     scored = scored_picks(model, encoder, picks, settings)
     found = calibration.report(scored, config.get("temperature", 1.0))
-    write_whole(folder / "scores.json", agreement(found))
+    write_whole(folder / "scores.json", json.dumps(agreement(found), indent=1))
 
 
 def agreement(found: dict[str, Any]) -> dict[str, Any]:
@@ -87,12 +87,6 @@ def scored_pick(pick: Pick, row: RankingRow, rewards: Sequence[float]) -> Scored
         pick.user_id,
         pick.strength,
     )
-
-
-def write_whole(file: Path, found: dict[str, Any]) -> None:
-    tmp = file.with_name(file.name + ".tmp")
-    tmp.write_text(json.dumps(found, indent=1), encoding="utf-8")
-    os.replace(tmp, file)
 
 
 if __name__ == "__main__":
