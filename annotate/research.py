@@ -8,6 +8,7 @@ from pathlib import Path
 from annotate.training_room import TrainingRoom
 from annotate.views import Overview
 from store import policies, prompts, runs, statistics
+from store.agreement import agreement
 from store.database import Store
 from store.rows import Completion, Message, Policy
 from train.loop import TrainLoop
@@ -37,7 +38,7 @@ class Research:
             picks_since_round=new,
             annotators=picks.annotators,
             median_seconds=picks.median_seconds,
-            agreement=None,  # shown once pairs are judged by several people
+            agreement=agreement(self.store),
             triggers=self.loop.outlook(),
             round_every=every,
             next_round_in=max(0, every - new),

@@ -168,7 +168,7 @@ class Overview:
     picks_since_round: int  # of those that are trained on
     annotators: int
     median_seconds: float | None
-    agreement: float | None  # Krippendorff's alpha; None until it is computed
+    agreement: float | None  # see store.agreement
     triggers: list[TriggerState]
     round_every: int  # picks
     next_round_in: int  # picks still missing

@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from html import unescape
 from itertools import product
 from pathlib import Path
 from typing import get_args
@@ -14,7 +15,7 @@ import pytest
 
 from annotate.language import catalogue, languages, translate
 from annotate.reasons import PATTERNS, why
-from annotate.research_cards import round_card
+from annotate.research_cards import agreement_card, round_card
 from annotate.views import Overview
 from annotate.wording import ago, kind_of, rows_used, span, state_of
 from store import runs
@@ -89,6 +90,19 @@ def test_the_reasons_of_a_plan_are_told_too() -> None:
     told = why(reason, CHINESE)
     assert "8" in told and "3" in told and not ENGLISH.search(told)
     assert why(MESSAGES["no_picks"], CHINESE) == translate(CHINESE, "train.plan.no_picks")
+
+
+@pytest.mark.parametrize(
+    ("alpha", "told"),
+    [
+        (0.8, "0.80.*alpha: good"),
+        (0.67, "0.67.*alpha: fair"),
+        (-0.1, "-0.10.*alpha: low"),
+        (None, "It needs pairs that two people have judged"),
+    ],
+)
+def test_how_much_people_agree(alpha: float | None, told: str) -> None:
+    assert re.search(told, unescape(agreement_card(replace(OVERVIEW, agreement=alpha), "en")))
 
 
 def test_unknown_reasons_stay_as_they_are() -> None:
