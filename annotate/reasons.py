@@ -1,7 +1,7 @@
 """Reasons of runs and policies in the reader's language.
 
-The store keeps them as English sentences, which the command line and the API show. The sentences
-that the loop writes by itself are known here; what is not known stays English.
+The store keeps them as English sentences, which the command line and the API show. Those with which
+runs end are known here; one of a library or of a broken configuration stays English.
 """
 
 from __future__ import annotations
@@ -63,6 +63,9 @@ PATTERNS = {
     r"raise max_length\.",
     "few_rows_alike": r"Too few rows fit: (\S+) to train on, (\S+) held out, (\S+) longer than "
     r"max_length, (\S+) whose answers it makes alike\. Annotate more or raise max_length\.",
+    "few_rows_both": r"Too few rows fit: (\S+) to train on, (\S+) held out, (\S+) longer than "
+    r"max_length, (\S+) that the chat template refuses \(why is in the log\), (\S+) whose answers "
+    r"it makes alike\. Annotate more or raise max_length\.",
     "cannot_share": r"(\d+) processes cannot share a step of (\d+) x (\d+) rows\. Set batch or "
     r"accumulate to a multiple of (\d+)\.",
     "rank_now": r"The run has rank (\d+), which is above policy\.max_rank \((\d+)\) now\. "
@@ -77,6 +80,33 @@ PATTERNS = {
     "champion_rank": r"(policy-\S+) has rank (\S+), and a run that goes on from it keeps that\. "
     r"Leave rank out, or start from the base\.",
     "kto_batch": r"KTO compares the rows of a batch: set batch to 2 or more for each process\.",
+    "only_good_fit": r"All (\d+) answers that fit are good ones, and kto needs both\. Raise "
+    r"max_length, or annotate some more\.",
+    "only_bad_fit": r"All (\d+) answers that fit are bad ones, and kto needs both\. Raise "
+    r"max_length, or annotate some more\.",
+    "start_misfit": r"The champion's adapter does not fit this base\. Start from the base: set "
+    r"start=base\.",
+    "fsdp_patience": r"patience cannot keep the best adapter under FSDP yet\. Set patience to 0\.",
+    "fsdp_reward": r"A reward model cannot be trained under FSDP yet: its head stays in float32\. "
+    r"Use DDP\.",
+    "no_room": r"The policy server did not make room for the run\. Start it again\.",
+    "rank_above": r"rank (\d+) is above policy\.max_rank \((\d+)\)\.",
+    "adapter_gone": r"The adapter of (\S+) is not at (\S+) any more\. Restore it from a backup, or "
+    r"start from the base\.",
+    "files_changed": r"The files of (\S+) have changed since it was published\. Restore them "
+    r"from a backup\.",
+    "base_serves": r"The base serves\.",
+    "no_ray": r"train\.launcher is ray, but Ray is not installed\. Run `make ray` \(the extra "
+    r"`ray` of the package\), or set train\.launcher to accelerate or local\.",
+    "no_cluster": r"No Ray cluster takes us at (\S+) \((\S+)\)\. Start one there with `ray start "
+    r"--head`, give us its token \(RAY_AUTH_TOKEN\), or leave train\.ray_address empty\.",
+    "small_cluster": r"The Ray cluster has (\S+) (\S+)s, and train\.processes asks for (\d+)\. "
+    r"Lower train\.processes, or add machines to the cluster\.",
+    "storage_taken": r"train\.storage already has a run (\S+), of another data directory\. Give "
+    r"each data directory a storage of its own\.",
+    "storage_unusable": r"train\.storage cannot be used: (\S+): (.+?)\.",
+    "weights_not_finite": r"(\S+) is not finite; lower the learning rate",
+    "in_log": r"(\w+): (.*) \(details in log\.txt\)",
     "no_template": r"The base model has no chat template\. Choose an instruct or chat model\.",
 }
 # Sentences of a plan have their own keys, `train.plan.KEY`, and names for their values.

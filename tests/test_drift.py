@@ -11,7 +11,7 @@ import pytest
 from store import runs, snapshots
 from store.database import Store
 from store.fresh import write_fresh
-from store.rows import Run, User
+from store.rows import Run, Source, User
 from tests.full_disk import room_for
 from tests.stored import add_imports, add_picks, add_policy, add_user
 from train.base_model import BaseModel
@@ -22,7 +22,7 @@ from train.run_config import TrainConfig
 from train.runs import Trainer
 from train.triggers import Drift
 
-SOURCES = ("human", "simulated", "import")
+SOURCES: tuple[Source, ...] = ("human", "simulated", "import")
 
 
 @pytest.fixture

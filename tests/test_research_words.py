@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import errno
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html import unescape
@@ -13,18 +16,20 @@ from typing import get_args
 
 import pytest
 
+import train.gate
 from annotate.language import catalogue, languages, translate
 from annotate.reasons import PATTERNS, why
 from annotate.research_cards import agreement_card, round_card
 from annotate.views import Overview
 from annotate.wording import ago, kind_of, rows_used, span, state_of
 from store import runs
-from store.rows import RUN_KINDS, PolicyStatus, RunStatus, utc_now
+from store.rows import RUN_KINDS, Invalid, PolicyStatus, RunStatus, utc_now
 from tests.stored import completion
 from tests.website import made_site, press
 from train.gate import GateConfig, Verdict, judge
 from train.plan_words import MESSAGES
 from train.policy.server import State as ServerState
+from train.script import enough_rows, reason
 from train.triggers import LoopConfig, State, outlook
 
 CHINESE = "zh-CN"
@@ -83,6 +88,73 @@ def test_reasons_and_their_english_agree(name: str) -> None:
         for a, b, c in product(("5", "5%", "policy-1"), repeat=3)
     )
     assert any(re.fullmatch(PATTERNS[name], each) for each in filled)
+
+
+# Modules where a run is made, carried out or ended; what they raise is its reason.
+TRAIN = Path(train.gate.__file__).parent
+RAISERS = (
+    "adapters fitting kto launch on_ray quantized reward run_config run_folder script watching"
+)
+RAISED = ("Invalid", "BadAdapter", "FloatingPointError")
+# Refused when the app starts; never met; put together from parts, which other tests hold.
+ELSEWHERE = re.compile(
+    r"train\.(5 must|device|gpu_sharing|processes|storage must)|policy-5 is published"
+    r"|.*(held out, 5|; 5)"
+)
+
+
+def said(node: ast.expr) -> list[str]:
+    """What a literal may say, a 5 for each value in it."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return [text]
+        case ast.JoinedStr(values=parts):
+            return ["".join(pieces) for pieces in product(*map(said, parts))]
+        case ast.FormattedValue(value=ast.IfExp(body=one, orelse=other)):
+            return [*said(one), *said(other)]
+        case ast.FormattedValue(value=value):
+            return ["policy-5" if "policy_id" in ast.unparse(value) else "5"]
+        case _:
+            return []
+
+
+def raised() -> Iterator[str]:
+    for name in RAISERS.split():
+        file = next(TRAIN.rglob(f"{name}.py"))
+        for node in ast.walk(ast.parse(file.read_text())):
+            match node:
+                case ast.Raise(exc=ast.Call(func=ast.Name(id=kind), args=[text])):
+                    if kind in RAISED:
+                        yield from said(text)
+
+
+def test_what_the_code_raises_is_told_in_chinese() -> None:
+    sentences = [sentence for sentence in raised() if not ELSEWHERE.match(sentence)]
+    assert len(sentences) > 15
+    told = [re.sub("`.*?`", "", why(sentence, CHINESE)) for sentence in sentences]
+    assert [one for one in told if ENGLISH.search(one)] == []
+
+
+@pytest.mark.parametrize("refused", [0, 2])
+@pytest.mark.parametrize("alike", [0, 3])
+def test_too_few_rows_are_told_in_chinese(refused: int, alike: int) -> None:
+    counts = {"rows_train": 3, "rows_eval": 1, "rows_too_long": 4}
+    with pytest.raises(Invalid) as raised:
+        enough_rows(counts | {"rows_refused": refused, "rows_alike": alike})
+    assert not ENGLISH.search(why(str(raised.value), CHINESE))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError("word"),
+        MemoryError(),
+        OSError(errno.ENOSPC, "No space left on device"),
+        Invalid("The base model has no chat template. Choose an instruct or chat model."),
+    ],
+)
+def test_the_end_of_a_script_is_told_in_chinese(error: Exception) -> None:
+    assert not ENGLISH.search(why(reason(error), CHINESE))
 
 
 def test_the_reasons_of_a_plan_are_told_too() -> None:
