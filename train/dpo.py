@@ -47,9 +47,10 @@ def main(run: RunFolder) -> dict[str, Any]:
     job = open_job(run, DpoSettings)
     settings: DpoSettings = job.settings
     rows = read_rows(job, encode_pair)
+    args = configured(DPOConfig, job, rows, beta=settings.beta)
     trainer = WeightedDPOTrainer(
         **start(job),
-        args=configured(DPOConfig, job, rows, beta=settings.beta),
+        args=args,
         pair_loss=PairLoss(settings.loss, settings.beta, settings.label_smoothing),
         imitation_weight=settings.sft_weight,
         length_alpha=settings.length_alpha,

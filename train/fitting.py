@@ -2,9 +2,10 @@
 
     job = open_job(run, DpoSettings)              # config, settings, tokenizer; cheap checks first
     rows = read_rows(job, encode)                 # picks -> rows (train/rules.py) -> token ids
+    args = configured(SomeConfig, job, rows, beta=...)
     trainer = SomeTrainer(
         load_base(job, AutoModelForCausalLM),
-        args=configured(SomeConfig, job, rows, beta=...),
+        args=args,
         train_dataset=rows.train, eval_dataset=rows.held_out,
         callbacks=callbacks(job, rows), ...
     )
@@ -31,6 +32,7 @@ import pyarrow.parquet
 import torch
 from datasets import Dataset
 from peft import PeftModel
+from torch.distributed import is_initialized
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from store.rows import Invalid
@@ -211,6 +213,9 @@ def sample_prompts(job: Job, picks: Iterable[Pick]) -> list[Prompt]:
 
 
 def load_base(job: Job, kind: Any, **more: Any) -> Any:
+    """Only the trainer's config gives each of several processes its device; without, all of them
+    would load the weights onto the first one."""
+    assert processes() == 1 or is_initialized(), "make the config before the model"
     return kind.from_pretrained(job.config["base"], **base_arguments(job.precision), **more)
 
 

@@ -44,15 +44,16 @@ class OrderedSFTTrainer(OrderedRows, SFTTrainer):
 def main(run: RunFolder) -> dict[str, Any]:
     job = open_job(run, SftSettings)
     rows = read_rows(job, encode)
+    args = configured(
+        SFTConfig,
+        job,
+        rows,
+        neftune_noise_alpha=job.settings.neftune or None,
+        dataset_kwargs={"skip_prepare_dataset": True},  # the rows are token ids
+    )
     trainer = OrderedSFTTrainer(
         load_base(job, AutoModelForCausalLM),
-        args=configured(
-            SFTConfig,
-            job,
-            rows,
-            neftune_noise_alpha=job.settings.neftune or None,
-            dataset_kwargs={"skip_prepare_dataset": True},  # the rows are token ids
-        ),
+        args=args,
         train_dataset=rows.train,
         eval_dataset=rows.held_out,
         batch=job.settings.batch,
