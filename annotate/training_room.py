@@ -3,7 +3,7 @@
 JSON shapes; all of them are documented in docs/api.md.
 
 form      {kind, parts: [{part, help, fields: [{name, type, group, default, help, unit, choices,
-          least, most}]}], fitted_to: {base, parameters, picks}}; `most` is null without a bound.
+          least, most}]}], fitted_to: {base, parameters, rows}}; `most` is null without a bound.
           In a round a setting is called PART.NAME in `set`, else NAME. `fitted_to`: what the
           defaults are the preset for.
 preview   {kind, command, problem, warnings, parts: [{part, settings, preset, changed, plan, rule,
@@ -64,7 +64,7 @@ class TrainingRoom:
             "fitted_to": {
                 "base": planner.base.name,
                 "parameters": planner.base.parameters,
-                "picks": planner.usable(parts_of(kind)[-1], planner.picks_now()[0]),
+                "rows": planner.rows(parts_of(kind)[-1], planner.picks_now()[0]),
             },
         }
 

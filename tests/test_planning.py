@@ -59,13 +59,16 @@ def test_a_preset_fits_the_model_the_picks_and_what_is_served(planner: Planner) 
     assert planner.settings("dpo", {"epochs": "2"}, 100).epochs == 2
 
 
-def test_a_preset_is_fitted_to_picks_that_give_a_row(planner: Planner, store: Store) -> None:
+def test_a_preset_is_fitted_to_rows(planner: Planner, store: Store) -> None:
     """Ties teach DPO nothing by its preset, so they are none of its many picks."""
     add_imports(store, 300)
     add_picks(store, add_user(store, "ann"), 500, "tie")
     assert one(planner.preview("dpo", {})).settings.epochs == 4
     assert one(planner.preview("dpo", {"ties": "soft"})).settings.epochs == 4, "as the form shows"
     assert next(f.default for f in planner.form("dpo") if f.name == "epochs") == 4
+    assert planner.rows("kto", planner.picks_now()[0]) == 2 * planner.rows(
+        "dpo", planner.picks_now()[0]
+    )
 
 
 def test_settings_are_kept_as_their_types(planner: Planner) -> None:

@@ -1,4 +1,4 @@
-"""Settings by the size of the model and the number of picks, and what a person may change."""
+"""Settings by the size of the model and the number of rows, and what a person may change."""
 
 from __future__ import annotations
 
@@ -80,10 +80,31 @@ def test_kto_estimates_its_kl_from_enough_rows(parameters: int) -> None:
 
 @pytest.mark.parametrize(
     ("parameters", "pairs", "rate", "epochs"),
-    [(STARTER, 60, 1e-3, 6), (STARTER, 5000, 1e-3, 1), (SEVEN_BILLION, 60, 1e-4, 1)],
+    [
+        (STARTER, 60, 1e-3, 6),
+        (STARTER, 5000, 1e-3, 1),
+        (SEVEN_BILLION, 60, 1e-4, 2),
+        (SEVEN_BILLION, 500, 1e-4, 1),
+    ],
 )
 def test_reward_preset(parameters: int, pairs: int, rate: float, epochs: int) -> None:
     found = preset("rm", parameters, pairs)
+    assert (found.learning_rate, found.epochs) == (rate, epochs)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "examples", "rate", "epochs"),
+    [
+        (STARTER, 60, 1e-3, 5),
+        (SEVEN_BILLION, 60, 2e-4, 3),
+        (SEVEN_BILLION, 1000, 2e-4, 1),
+        (SEVENTY_BILLION, 60, 1e-4, 3),
+    ],
+)
+def test_what_imitates_takes_larger_steps(
+    parameters: int, examples: int, rate: float, epochs: int
+) -> None:
+    found = preset("sft", parameters, examples)
     assert (found.learning_rate, found.epochs) == (rate, epochs)
 
 

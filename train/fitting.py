@@ -87,8 +87,7 @@ class Job:
     def start_adapter(self) -> Path | None:
         """Of the champion, when the run goes on from it; the base has none."""
         folder = self.config.get("start_adapter")
-        goes_on = getattr(self.settings, "start", "base") == "champion"
-        return Path(folder) if goes_on and folder else None
+        return Path(folder) if self.settings.goes_on and folder else None
 
     @property
     def pad_token_id(self) -> int:

@@ -30,7 +30,7 @@ from train.trackers import check as check_trackers
 
 PRECISION = {"nf4": "nf4", "none": "bf16"}  # of the base, by policy.quantization
 Picks = tuple[list[Pick], list[Pick]]
-FEW = 100  # picks that a preset is made for where there are none yet
+FEW = 100  # rows that a preset is made for where there are none yet
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Planner:
 
     def form(self, part: Part) -> list[Field]:
         """Defaults are the preset for the picks that there are now."""
-        return form(self.preset(part, self.usable(part, self.picks_now()[0]) or FEW))
+        return form(self.preset(part, self.rows(part, self.picks_now()[0]) or FEW))
 
     def picks_now(self) -> Picks:
         """To train on and held out; read again only when picks were made or taken back."""
@@ -126,14 +126,14 @@ class Planner:
         needed = space.needed_bytes(adapters, data)
         space.check_space(space.free_bytes(folder) + held, needed, folder)
 
-    def preset(self, part: Part, picks: int) -> AnySettings:
-        fitted = preset(part, self.base.parameters, picks, self.policy.context)
+    def preset(self, part: Part, rows: int) -> AnySettings:
+        fitted = preset(part, self.base.parameters, rows, self.policy.context)
         rank = fitted.rank if part == "rm" else min(fitted.rank, self.policy.max_rank)
         return replace(fitted, rank=rank, seed=self.seed)
 
-    def settings(self, part: Part, changes: dict[str, Any], picks: int) -> AnySettings:
+    def settings(self, part: Part, changes: dict[str, Any], rows: int) -> AnySettings:
         """Raises Invalid."""
-        resolved = override(self.preset(part, picks), changes)
+        resolved = override(self.preset(part, rows), changes)
         if part != "rm" and resolved.rank > self.policy.max_rank:
             raise Invalid(
                 f"rank {resolved.rank} is above policy.max_rank ({self.policy.max_rank})."
@@ -163,8 +163,8 @@ class Planner:
         self, part: Part, changes: dict[str, Any], train: Sequence[Pick], held_out: Sequence[Pick]
     ) -> PartPlan:
         """Raises Invalid for settings that cannot be; picks that do not suffice are a `problem`."""
-        usable = self.usable(part, train) or FEW
-        settings = self.settings(part, changes, usable)
+        fitted_to = self.rows(part, train) or FEW
+        settings = self.settings(part, changes, fitted_to)
         champion, problem = None, None
         warnings: list[dict[str, Any]] = []
         try:
@@ -172,7 +172,7 @@ class Planner:
             shared_step(part, settings, self.processes)
         except Invalid as error:
             problem = str(error)
-        if getattr(settings, "start", "base") == "champion":
+        if settings.goes_on:
             try:
                 settings, champion, warnings = self._go_on(settings, changes)
             except (Invalid, BadAdapter) as error:
@@ -181,16 +181,16 @@ class Planner:
         if found := too_little(rows):
             problem = problem or found.message
         warnings = warnings + [asdict(one) for one in rows.warnings]
-        usual = self.preset(part, usable)
+        usual = self.preset(part, fitted_to)
         return PartPlan(part, settings, usual, rows, champion, warnings, problem)
 
-    def usable(self, part: Part, train: Sequence[Pick]) -> int:
-        """Picks that give a row by the rules of the preset, which fits that many: so a form's
+    def rows(self, part: Part, train: Sequence[Pick]) -> int:
+        """That the picks give by the rules of the preset, which fits that many: so a form's
         defaults stay where they are while somebody changes a rule."""
         known = self._counted.get(part)
         if known is None or known[0] is not train:
             rules = self.preset(part, FEW)
-            known = train, sum(bool(rows_of(pick, rules)) for pick in train)
+            known = train, sum(len(rows_of(pick, rules)) for pick in train)
             self._counted[part] = known
         return known[1]
 

@@ -1,9 +1,10 @@
-"""Settings by the size of the model and the number of picks. Pure; no torch.
+"""Settings by the size of the model and the number of rows. Pure; no torch.
 
 Sizes matter: a 2 M model hardly moves below a learning rate of 1e-3 and wants several epochs
 (benchmarks/learns.py measures what these defaults give); a 7B model wants 2e-5 and one (the recipes
-of TRL and of Llama 3, arXiv 2407.21783), and one of 33B or more half of that (QLoRA, arXiv
-2305.14314, table 9). A step has 16 rows at each size, and as many of them at once as fit.
+of TRL and of Llama 3, arXiv 2407.21783; ten times that where it imitates, as TRL's script for
+LoRA), and one of 33B or more half of that (QLoRA, arXiv 2305.14314, table 9). A step has 16 rows, 8
+for DPO of a starter, and as many of them at once as fit. Only those of a starter are measured.
 """
 
 from __future__ import annotations
@@ -85,6 +86,10 @@ def _of_few(base: AnySettings, rows: int) -> AnySettings:
     match base:
         case DpoSettings() | KtoSettings() if rows < 1000:
             return replace(base, epochs=2, beta=0.3 if rows < 500 else 0.1)
+        case SftSettings() if rows < 1000:
+            return replace(base, epochs=3)
+        case RewardSettings() if rows < 500:  # in one pass of few its head hardly moves from zero
+            return replace(base, epochs=2)
         case _:
             return base
 

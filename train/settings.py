@@ -1,6 +1,6 @@
 """The settings of each kind of run: typed, with unit, range and one sentence of help. No torch.
 
-The form of the training room, `prefloop train KIND --help` and the checks all read these classes.
+The form of the training room, `prefloop train KIND --list-settings` and the checks all read these.
 Defaults here suit a 7B model; `train/presets.py` fits them to the size of the model.
 """
 
@@ -114,6 +114,11 @@ class CommonSettings:
         "tensorboard, mlflow, or none.",
     )
 
+    @property
+    def goes_on(self) -> bool:
+        """From the champion's adapter."""
+        return getattr(self, "start", "base") == "champion"
+
 
 @dataclass(frozen=True)
 class PolicySettings(CommonSettings):
@@ -216,6 +221,8 @@ class DpoSettings(PolicySettings):
 class KtoSettings(PolicySettings):
     """KTO: learns from single answers that were good or bad; uses "both bad" too."""
 
+    gone = frozenset({"ranked"})  # the best is good and the worst is bad
+
     # The KL is estimated from the rows at once, of which TRL advises at least 4. A row is one
     # answer here and two in DPO, so these need no more memory, and a step has as many.
     batch: int = _setting(4, "size", "Rows on the device at once.", unit="rows", least=2)
@@ -240,18 +247,16 @@ class KtoSettings(PolicySettings):
     edits: str = _setting(
         "use", "picks", "An edited answer is a good one.", choices=("use", "drop")
     )
-    ranked: str = _setting(
-        "best_worst",
-        "picks",
-        "Of four ranked answers: the best is good and the worst is bad.",
-        choices=("best_worst",),
-    )
     turns: str = _setting("all", "picks", TURNS, choices=("all", "last"))
 
 
 @dataclass(frozen=True)
 class SftSettings(PolicySettings):
     """Supervised: imitates the picked answers and the edits."""
+
+    learning_rate: float = _setting(
+        2e-4, "learning", "Size of a step at its highest point.", least=1e-9, most=1
+    )
 
     neftune: float = _setting(
         0.0, "loss", "Noise on the embeddings (NEFTune, arXiv 2310.05914); 5 is usual, 0 is none."

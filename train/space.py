@@ -34,8 +34,7 @@ def needed_bytes(adapters: Sequence[tuple[int, AnySettings]], data: int) -> int:
 
 def _while_training(settings: AnySettings) -> int:
     """Bytes for each weight at the moment when most lies on the disk."""
-    goes_on = getattr(settings, "start", "base") == "champion"
-    return KEPT * (PER_WEIGHT + REFERENCE * goes_on) + BEST * bool(settings.patience)
+    return KEPT * (PER_WEIGHT + REFERENCE * settings.goes_on) + BEST * bool(settings.patience)
 
 
 def held_bytes(folder: Path) -> int:

@@ -72,11 +72,11 @@ export class StartForm {
     clearTimeout(this.#typing);
     const serial = (this.#serial += 1);
     try {
-      const { parts, fitted_to: { base, parameters, picks } } = await call("GET", `/runs/settings/${this.kind}`);
+      const { parts, fitted_to: { base, parameters, rows } } = await call("GET", `/runs/settings/${this.kind}`);
       if (serial !== this.#serial) return;
       this.parts = parts;
       const size = number(parameters, { notation: "compact", maximumSignificantDigits: 2 });
-      replace(this.fitted, t("train.form.fitted", { base, size, n: picks }));
+      replace(this.fitted, t("train.form.fitted", { base, size, n: rows }));
       const at = document.activeElement?.closest(".setting input, .setting select")?.id;
       this.#draw();
       if (at) document.getElementById(at)?.focus();
