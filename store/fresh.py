@@ -12,7 +12,12 @@ from store.runs import LAST_ROUND
 from store.snapshots import QUERY
 
 FRESH = (
-    "copy (select * exclude (held_out) from ("
+    """copy (
+    with trained as (
+        select coalesce(max(up_to_seq), 0) as seq from snapshot
+        where list_contains($trained, run_id)
+    )
+    select * exclude (held_out) from ("""
     + QUERY
     + """)
     where judgment_id in (
@@ -20,16 +25,18 @@ FRESH = (
             (select coalesce(seq, 0) from ("""
     + LAST_ROUND
     + """)),
-            (select coalesce(max(up_to_seq), 0) from snapshot where list_contains($trained, run_id))
+            (select seq from trained)
         )
-    )) to $file (format parquet, compression zstd)
+    ) and pair_id not in (select pair_id from judgment where seq <= (select seq from trained))
+) to $file (format parquet, compression zstd)
 """
 )
 
 
 def write_fresh(store: Store, file: Path, sources: Sequence[Source], model: Run) -> int:
     """Write these picks as they would be frozen; returns how many. People's and simulated ones
-    only: an import is no sign of a change in taste. `model`: the run of the reward model."""
+    only: an import is no sign of a change in taste; and none of a pair that somebody had picked
+    about before, from which the model may know it. `model`: the run of the reward model."""
     chosen = [source for source in sources if source != "import"]
     newest = store.read_one("select coalesce(max(seq), 0) as s from judgment") or {"s": 0}
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from store.database import Store
 from store.fresh import write_fresh
 from store.rows import Run, Source, User
 from tests.full_disk import room_for
-from tests.stored import add_imports, add_picks, add_policy, add_user
+from tests.stored import add_imports, add_pair, add_picks, add_policy, add_user, pick
 from train.base_model import BaseModel
 from train.drift import DriftMeter
 from train.policy.server import PolicyServer
@@ -87,6 +87,19 @@ def test_fresh_are_peoples_picks_after_the_last_round(
     again = runs.add(store, "round", {"settings": {}, "repeat_of": round_id}, None)
     runs.mark(store, again, "running")
     assert fresh(store, file) == set(later)  # a repeated round learned from none of them
+
+
+def test_a_second_pick_about_a_pair_that_was_trained_on_is_not_fresh(
+    store: Store, ann: User, tmp_path: Path
+) -> None:
+    model, bob = reward_model(store), add_user(store, "bob")
+    add_pair(store, wanted=2)
+    pick(store, ann)
+    snapshots.freeze(store, model.run_id, tmp_path / "data", SOURCES)
+    pick(store, bob)
+    file = tmp_path / "picks.parquet"
+    assert fresh(store, file, model) == set()
+    assert len(fresh(store, file)) == 2, "of a model that has seen neither"
 
 
 def test_what_the_reward_model_was_trained_on_is_not_fresh(

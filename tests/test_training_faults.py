@@ -175,6 +175,19 @@ def test_rows_that_the_template_refuses_are_left_out_and_counted(
     assert "A row of prompt-8 is left out: No system!" in run.log.read_text()
 
 
+def test_a_template_whose_prompt_is_not_in_the_conversation_is_told(
+    base: Path, tmp_path: Path
+) -> None:
+    """As templates do that open a thought which a whole answer has not."""
+    opens = copied(base, tmp_path / "opens")
+    template = opens / "chat_template.jinja"
+    template.write_text(template.read_text() + "{% if add_generation_prompt %}Well, {% endif %}")
+    found = done(make_run(tmp_path / "run-1", "dpo", opens, epochs=1))
+    (warning,) = (one for one in run_warnings([], metrics=found) if one.key == "other_prompt")
+    rows = found["rows_train"] + found["rows_eval"]
+    assert warning.values == {"rows": rows, "all": rows}
+
+
 def test_a_template_that_refuses_all_rows(base: Path, tmp_path: Path) -> None:
     rows = [pick(n, **SYSTEM) for n in range(8)]
     run = make_run(tmp_path / "run-1", "sft", strict(base, tmp_path / "strict"), train=rows)

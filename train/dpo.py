@@ -13,6 +13,7 @@ What a pick means is said in train/rules.py, the losses are in train/losses.py.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from train.fitting import (
     write_scored,
 )
 from train.losses import PairLoss
-from train.rules import EVEN, pair_rows
+from train.rules import PairRow, pair_rows
 from train.run_folder import RunFolder
 from train.script import run_script
 from train.settings import DpoSettings
@@ -85,8 +86,17 @@ def judged(right: dict[int, float], rows: Rows) -> tuple[float, int]:
 
 def picked_words(job: Job) -> tuple[float, float] | None:
     """How long the answers are that people picked: the gate holds the policy's against it."""
-    rows = [row for pick in read_picks(job.run, "train") for row in pair_rows(pick, job.settings)]
-    return usual_words(row.chosen for row in rows if row.p > EVEN)
+    picks = read_picks(job.run, "train")
+    return usual_words(filter(None, (picked(pair_rows(one, job.settings)) for one in picks)))
+
+
+def picked(rows: Sequence[PairRow]) -> str | None:
+    """Of the rows of one pick: its edit, which comes last, else the better or best answer. A tie
+    has none."""
+    found = [row for row in rows if row.origin != "tie"]
+    if not found:
+        return None
+    return (found[-1] if found[-1].origin == "edit" else found[0]).chosen
 
 
 if __name__ == "__main__":

@@ -46,6 +46,7 @@ class Encoder:
         if not tokenizer.chat_template:
             raise Invalid("The base model has no chat template. Choose an instruct or chat model.")
         self.tokenizer = tokenizer
+        self.parted_early = 0  # rows so far whose conversation has not the whole prompt in it
         self._prompts: dict[str, list[int]] = {}
 
     def prompt(self, messages: list[Message]) -> list[int]:
@@ -56,13 +57,14 @@ class Encoder:
         return self._prompts[key]
 
     def answers(self, messages: list[Message], texts: list[str]) -> list[Encoded]:
-        """All answers part from the prompt at the same token, so that they can be compared.
-
-        Raises Unfit.
+        """All answers part from the prompt at the same token, so that they can be compared. Where
+        that is before its end, as in a template that opens thoughts for the model alone, the model
+        learns to answer another prompt than vLLM asks it. Raises Unfit.
         """
         prompt = self.prompt(messages)
         whole = [self._ids([*messages, {"role": "assistant", "content": t}]) for t in texts]
         shared = min(common_prefix(prompt, ids) for ids in whole)
+        self.parted_early += shared < len(prompt)
         return [Encoded(ids[:shared], ids[shared:]) for ids in whole]
 
     def _ids(self, messages: list[Message], **options: Any) -> list[int]:

@@ -39,6 +39,7 @@ from store.rows import Invalid
 from train.encoding import Encoded, Encoder, Unfit, day_of
 from train.interval import wilson
 from train.launch import shared_step
+from train.picks import PEOPLES
 from train.plan import steps_of
 from train.quantized import (
     base_arguments,
@@ -62,7 +63,6 @@ from train.watching import AtPoints, KeepBest, Progress, StopOnNaN, StopWhenAske
 Columns = dict[str, Any]
 Encode = Callable[[Encoder, Any], tuple[Columns, int]]
 T = TypeVar("T")
-PEOPLES = ("pick", "ranked")  # origins of rows that say which of the model's answers is better
 SCORED = 64  # held-out answers whose log-probabilities are kept
 LOGS = 50  # lines of progress.jsonl in a run, about
 
@@ -147,6 +147,8 @@ def read_rows(job: Job, encode: Encode) -> Rows:
                 kept[split].append((columns, number if row.origin in PEOPLES else None))
         counts[f"rows_{split}"] = len(kept[split])
     enough_rows(counts)
+    if job.config["kind"] != "rm":  # is not served
+        counts["rows_other_prompt"] = job.encoder.parted_early
     measured, eval_batch = full_batches(kept["eval"], job.settings.batch, processes())
     return Rows(
         Dataset.from_list([columns for columns, _ in kept["train"]]),

@@ -32,6 +32,7 @@ RISE = 1.05  # held-out loss, against its own best
 LEAST_GAP = 0.1  # of the held-out loss above that on the rows that are trained on
 LEAST_GAINED = 0.25  # on held-out picks, of what was gained on those trained on
 CHANCE = 0.55  # accuracy; one half is what a coin gives
+LEAST_OTHER = 0.1  # of the rows with another prompt than the served one
 SPIKE = 10.0  # times the usual gradient norm
 
 SENTENCES = {
@@ -42,6 +43,9 @@ SENTENCES = {
     "precision_gap": "The policy that is served differs from the one that was trained by {mean} "
     "per token, and at most {bound} is expected. Train and serve the base in one precision: "
     "precision=served in the run's settings (docs/precision.md).",
+    "other_prompt": "In {rows} of {all} rows the chat template leaves out the end of the prompt "
+    "that vLLM asks, so the policy learns to answer another one. Choose a template that writes the "
+    "same for a prompt and for a whole conversation.",
     "grad_spike": "The gradient norm jumped to {norm} at step {step}; {usual} is usual in this "
     "run. Lower the learning rate, or look for odd rows.",
     "chosen_falling": "Picked answers became less likely: their log-probability fell from {first} "
@@ -100,7 +104,7 @@ def run_warnings(
     rules: tuple[Rule, ...] = (*RULES, falling)
     found = [one for part in by_part(lines).values() for rule in rules for one in rule(part)]
     found += [*_answers_empty(samples), *_length_growing(samples)]
-    found += _precision_gap(lines, metrics or {})
+    found += [*_precision_gap(lines, metrics or {}), *_other_prompt(lines, metrics or {})]
     return sorted(found, key=lambda one: list(SENTENCES).index(one.key))
 
 
@@ -257,8 +261,19 @@ def _precision_gap(lines: Sequence[Line], metrics: Mapping[str, Any]) -> Iterato
     """Measured at the end, as train/precision.py has it; it may be missing."""
     gap = metrics.get("precision_gap") or {}
     if gap.get("warning"):
-        last = max((int(line["step"]) for line in lines), default=0)
-        yield from _warn("precision_gap", last, mean=gap["mean"], bound=gap["bound"])
+        yield from _warn("precision_gap", _last(lines), mean=gap["mean"], bound=gap["bound"])
+
+
+def _other_prompt(lines: Sequence[Line], metrics: Mapping[str, Any]) -> Iterator[RunWarning]:
+    """Of few rows it is only where a tokenizer joins the prompt's last letter to the answer."""
+    rows = metrics.get("rows_train", 0) + metrics.get("rows_eval", 0)
+    differ = metrics.get("rows_other_prompt", 0)
+    if differ > LEAST_OTHER * rows:
+        yield from _warn("other_prompt", _last(lines), rows=differ, all=rows)
+
+
+def _last(lines: Sequence[Line]) -> int:
+    return max((int(line["step"]) for line in lines), default=0)
 
 
 # --- curves ---------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ Reason = Literal[
 REASONS: tuple[Reason, ...] = get_args(Reason)
 Origin = Literal["pick", "tie", "edit", "ranked", "both_bad"]
 ORIGINS: tuple[Origin, ...] = get_args(Origin)
+PEOPLES: tuple[Origin, ...] = ("pick", "ranked")  # which of the model's answers is better
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from store.rows import Invalid
-from train.picks import AnswerRow, Origin, Pick, Reason
+from train.picks import PEOPLES, AnswerRow, Origin, Pick, Reason
 from train.plan_words import MESSAGES, WORDS
 from train.rules import rows_of, why_none
 from train.settings import AnySettings, DpoSettings, Part
@@ -73,7 +72,7 @@ class Plan:
     origins: dict[Origin, int]  # picks that are trained on, by what they are
     dropped: dict[Reason, int]  # picks of both splits
     decided: int  # picks of both splits that say more than that two answers are equally good
-    decided_held_out: int
+    decided_held_out: int  # on which an accuracy can be measured, where the part has one
     good: int  # answers to train on; kto only
     bad: int
     warnings: list[Remark]
@@ -129,7 +128,7 @@ def plan(
         origins=dict(one.origins),
         dropped=dict(one.dropped + other.dropped),
         decided=one.decided + other.decided,
-        decided_held_out=other.decided,
+        decided_held_out=other.judged if part in ("rm", "dpo") else other.decided,
         good=one.good,
         bad=one.bad,
         warnings=[],
@@ -142,14 +141,8 @@ def steps_of(rows: int, settings: AnySettings) -> int:
     return math.ceil(rows / (settings.batch * settings.accumulate)) * settings.epochs
 
 
-def enough(planned: Plan) -> None:
-    """Raises Invalid with the one reason why nothing can be learned or measured."""
-    if found := problem(planned):
-        raise Invalid(found.message)
-
-
 def problem(planned: Plan) -> Remark | None:
-    """What `enough` raises."""
+    """The one reason why nothing can be learned or measured."""
     if not planned.picks:
         return _remark("no_picks")
     if not planned.decided:
@@ -183,12 +176,13 @@ class _Tally:
     origins: Counter[Origin]
     dropped: Counter[Reason]
     decided: int
+    judged: int  # with a row that says which of the model's own answers is better
     good: int
     bad: int
 
 
 def _tally(picks: Sequence[Pick], settings: AnySettings) -> _Tally:
-    tally = _Tally(0, Counter(), Counter(), 0, 0, 0)
+    tally = _Tally(0, Counter(), Counter(), 0, 0, 0, 0)
     for pick in picks:
         rows = rows_of(pick, settings)
         if not rows:
@@ -200,6 +194,7 @@ def _tally(picks: Sequence[Pick], settings: AnySettings) -> _Tally:
         tally.rows += len(rows)
         tally.origins[origin] += 1
         tally.decided += origin != "tie"
+        tally.judged += any(row.origin in PEOPLES for row in rows)
         marks = [row.good for row in rows if isinstance(row, AnswerRow)]
         tally.good += sum(marks)
         tally.bad += len(marks) - sum(marks)
