@@ -9,15 +9,17 @@ from typing import Any
 
 import pytest
 from accelerate.data_loader import prepare_data_loader, skip_first_batches
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from torch.utils.data import DataLoader
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from store.rows import Invalid
 from train import sft
 from train.batching import SimilarLengths
 from train.dpo_trainer import encode_pair
-from train.encoding import Encoder, Unfit, common_prefix
+from train.encoding import Encoder, Unfit, common_prefix, open_tokenizer
 from train.fitting import full_batches, share_right, warmup_steps
 from train.kto import balance, neighbours
 from train.launch import divided
@@ -202,6 +204,19 @@ def test_the_prompt_ends_where_the_answer_begins(encoder: Encoder) -> None:
     assert text(other.answer) == "No idea.<|end|>"
 
 
+@pytest.mark.parametrize(
+    ("reserved", "pads"), [([], "<end>"), (["<reserved>", "<right_pad_id>"], "<right_pad_id>")]
+)
+def test_the_end_of_an_answer_is_no_padding_where_another_token_is_at_hand(
+    tmp_path: Path, reserved: list[str], pads: str
+) -> None:
+    words = WordLevel({"sun": 0, "<unknown>": 1}, unk_token="<unknown>")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(words), eos_token="<end>")
+    tokenizer.add_special_tokens({"additional_special_tokens": reserved})
+    tokenizer.save_pretrained(tmp_path)
+    assert open_tokenizer(str(tmp_path)).pad_token == pads
+
+
 def templated(encoder: Encoder, template: str, at: datetime | None = None) -> Encoder:
     tokenizer = copy(encoder.tokenizer)
     tokenizer.chat_template = template
@@ -222,7 +237,8 @@ def test_answers_that_a_template_makes_alike_are_unfit(encoder: Encoder) -> None
     """As those of models that think: what they thought is not shown again."""
     thinking = templated(encoder, ROLES.replace("CONTENT", "m['content'].split('</think>')[-1]"))
     one, other, five = "<think>one</think>4", "<think>two</think>4", "<think>one</think>5"
-    assert encode_pair(thinking, PairRow(HELLO, one, five, 1.0, 1.0, "pick"))
+    columns, _ = encode_pair(thinking, PairRow(HELLO, one, five, 1.0, 1.0, "pick"))
+    assert columns["chosen_ids"] != columns["rejected_ids"]
     with pytest.raises(Unfit) as found:
         encode_pair(thinking, PairRow(HELLO, one, other, 1.0, 1.0, "pick"))
     assert found.value.why == "alike"

@@ -2,7 +2,9 @@
 
 A reward difference d, picked answer minus the other one, claims that people pick so with the
 probability sigmoid(d / T). T is fitted on held-out picks (Guo et al. 2017, arXiv 1706.04599), so
-that "80 %" comes true in 80 of 100 cases. Every pick counts once, however many comparisons it gave.
+that "80 %" comes true in 80 of 100 cases. Some 40 picks tell T badly, so it is held near 1, and
+what is said to be calibrated is measured on picks that it was not fitted on. Every pick counts
+once, however many comparisons it gave.
 """
 
 from __future__ import annotations
@@ -10,13 +12,16 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from train.interval import wilson
 
-BINS = 10  # of equal width between a confidence of 50 % and of 100 %
-COLDEST, HOTTEST = 0.1, 10.0  # a handful of picks, all predicted right, would ask for T = 0
+BINS = 10  # at most, of equal width between a confidence of 50 % and of 100 %
+EACH_BIN = 10  # picks in the mean: the error of a bin with fewer is chance
+COLDEST, HOTTEST = 0.1, 10.0
+SPREAD = 0.5  # of ln T before any pick is seen: its standard deviation
+FOLDS = 5  # parts of the held-out picks, each measured with the T of the others
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class ScoredPick:
     pool: str | None = None
     annotator: str | None = None
     strength: int | None = None
+    prompt_id: str | None = None
 
     def points(self) -> list[Point]:
         share = 1 / max(1, len(self.differences))
@@ -73,26 +79,49 @@ def nll(points: Sequence[Point], temperature: float = 1.0) -> float:
 
 
 def fit_temperature(points: Sequence[Point]) -> float:
-    """The T with the least `nll`, between COLDEST and HOTTEST. 1 when no point says anything.
+    """The most likely T, where ln T is normal around 0 with SPREAD; 1 when no point says anything.
 
-    The nll is convex in 1 / T: halve the interval in which its slope changes its sign.
+    Halves the interval of -ln T in which the slope changes its sign.
     """
-    low, high = 1 / HOTTEST, 1 / COLDEST
-    if not any(point.difference for point in points):
-        return 1.0
-    if _slope(points, low) >= 0:
-        return HOTTEST
-    if _slope(points, high) <= 0:
-        return COLDEST
+    low, high = math.log(1 / HOTTEST), math.log(1 / COLDEST)
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if _slope(points, middle) < 0 else (low, middle)
-    return 2 / (low + high)
+    return math.exp(-(low + high) / 2)
 
 
 def _slope(points: Sequence[Point], sharpness: float) -> float:
-    """Of the nll in 1 / T."""
-    return -sum(p.share * p.difference * sigmoid(-p.difference * sharpness) for p in points)
+    """Of the surprise of all picks and of T itself, in `sharpness` = -ln T."""
+    steep = math.exp(sharpness)
+    likelihood = sum(p.share * p.difference * sigmoid(-p.difference * steep) for p in points)
+    return sharpness / SPREAD**2 - steep * likelihood
+
+
+def calibrated(picks: Sequence[ScoredPick]) -> list[ScoredPick]:
+    """The same picks with differences at the T of the others: those of a prompt stay together."""
+    prompts = sorted({pick.prompt_id or "" for pick in picks})
+    fold = {prompt: place % FOLDS for place, prompt in enumerate(prompts)}
+    found = []
+    for each in range(FOLDS):
+        inside = [pick for pick in picks if fold[pick.prompt_id or ""] == each]
+        outside = [pick for pick in picks if fold[pick.prompt_id or ""] != each]
+        found += at_temperature(inside, fit_temperature(points_of(outside)))
+    return found
+
+
+def at_temperature(picks: Iterable[ScoredPick], temperature: float) -> list[ScoredPick]:
+    return [
+        replace(pick, differences=tuple(d / temperature for d in pick.differences))
+        for pick in picks
+    ]
+
+
+def points_of(picks: Iterable[ScoredPick]) -> list[Point]:
+    return [point for pick in picks for point in pick.points()]
+
+
+def bins_of(picks: int) -> int:
+    return max(1, min(BINS, picks // EACH_BIN))
 
 
 def reliability(points: Sequence[Point], temperature: float = 1.0, bins: int = BINS) -> list[Bin]:
@@ -128,35 +157,33 @@ def length_correlation(points: Sequence[Point]) -> float:
 def report(picks: Iterable[ScoredPick], temperature: float | None = None) -> dict[str, Any]:
     """The metrics of a reward model on held-out picks. Empty when no pick has a better side.
 
-    Without a `temperature` it is fitted on these picks, so what is said to be calibrated is so by
-    one number that was chosen here; the groups and bins show where that one number is wrong.
+    Without a `temperature` it is fitted on these picks.
     """
     decided = [pick for pick in picks if pick.differences]
-    points = [point for pick in decided for point in pick.points()]
-    if not points:
+    if not decided:
         return {}
-    temperature = temperature or fit_temperature(points)
+    raw, bins = points_of(decided), bins_of(len(decided))
+    honest = at_temperature(decided, temperature) if temperature else calibrated(decided)
+    points = points_of(honest)
     return {
         "picks_scored": len(decided),
         **_group(decided),
-        "margin": sum(p.share * p.difference for p in points) / len(decided),
-        "temperature": temperature,
-        "nll": nll(points),
-        "nll_calibrated": nll(points, temperature),
-        "ece": ece(points),
-        "ece_calibrated": ece(points, temperature),
-        "reliability": [vars(b) for b in reliability(points, temperature)],
-        "length_correlation": length_correlation(points),
-        "accuracy_by_pool": by_group(decided, "pool", temperature),
-        "accuracy_by_annotator": by_group(decided, "annotator", temperature),
-        "accuracy_by_strength": by_group(decided, "strength", temperature),
+        "margin": sum(p.share * p.difference for p in raw) / len(decided),
+        "temperature": temperature or fit_temperature(raw),
+        "nll": nll(raw),
+        "nll_calibrated": nll(points),
+        "ece": ece(raw, bins=bins),
+        "ece_calibrated": ece(points, bins=bins),
+        "reliability": [vars(b) for b in reliability(points, bins=bins)],
+        "length_correlation": length_correlation(raw),
+        "accuracy_by_pool": by_group(honest, "pool"),
+        "accuracy_by_annotator": by_group(honest, "annotator"),
+        "accuracy_by_strength": by_group(honest, "strength"),
     }
 
 
-def by_group(
-    picks: Iterable[ScoredPick], key: str, temperature: float
-) -> dict[str, Mapping[str, float]]:
-    """{group: {n, accuracy, its interval, ece at this temperature}}; some picks have no group."""
+def by_group(picks: Iterable[ScoredPick], key: str) -> dict[str, Mapping[str, float]]:
+    """{group: {n, accuracy, its interval, ece}}; some picks have no group."""
     groups: dict[str, list[ScoredPick]] = defaultdict(list)
     for pick in picks:
         if (name := getattr(pick, key)) is not None:
@@ -165,7 +192,7 @@ def by_group(
         name: {
             "n": len(members),
             **_group(members),
-            "ece": ece([point for pick in members for point in pick.points()], temperature),
+            "ece": ece(points_of(members), bins=bins_of(len(members))),
         }
         for name, members in sorted(groups.items())
     }
@@ -173,7 +200,7 @@ def by_group(
 
 def _group(picks: Sequence[ScoredPick]) -> dict[str, float]:
     """The accuracy with its 95 % interval of picks; comparisons of one depend on each other."""
-    share = accuracy([point for pick in picks for point in pick.points()])
+    share = accuracy(points_of(picks))
     low, high = wilson(share, len(picks))
     return {"accuracy": share, "accuracy_low": low, "accuracy_high": high}
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
 from jinja2 import TemplateError
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from store.rows import Invalid, Message
 
@@ -76,6 +76,16 @@ class Encoder:
         except TemplateError as error:
             raise Unfit("refused", str(error)) from error
         return ids
+
+
+def open_tokenizer(base: str) -> PreTrainedTokenizerBase:
+    """With a token to pad with. That of the end is the last choice: transformers reads a reward
+    before the padding, which it tells by its id, and so would not see the end of an answer."""
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base)
+    if tokenizer.pad_token_id is None:
+        reserved = (name for name in tokenizer.get_added_vocab() if "pad" in name.lower())
+        tokenizer.pad_token = next(reserved, tokenizer.eos_token)
+    return tokenizer
 
 
 def day_of(config: dict[str, Any]) -> datetime | None:

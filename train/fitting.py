@@ -33,10 +33,10 @@ import torch
 from datasets import Dataset
 from peft import PeftModel
 from torch.distributed import is_initialized
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from store.rows import Invalid
-from train.encoding import Encoded, Encoder, Unfit, day_of
+from train.encoding import Encoded, Encoder, Unfit, day_of, open_tokenizer
 from train.interval import wilson
 from train.launch import shared_step
 from train.picks import PEOPLES
@@ -109,9 +109,7 @@ def open_job(run: RunFolder, kind: type[CommonSettings]) -> Job:
     config = run.config()
     settings = stored(kind, config["settings"])
     reports = tracker_arguments(trackers(settings.report_to), config["run_id"])
-    tokenizer = AutoTokenizer.from_pretrained(config["base"])
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer = open_tokenizer(config["base"])
     if settings.patience and under_fsdp():
         raise Invalid("patience cannot keep the best adapter under FSDP yet. Set patience to 0.")
     checkpoint = run.newest_checkpoint()

@@ -19,11 +19,10 @@ from typing import Any
 
 import pyarrow.parquet
 from torch import nn
-from transformers import AutoTokenizer
 
 from train import calibration
 from train.calibration import ScoredPick
-from train.encoding import Encoder, Unfit, day_of
+from train.encoding import Encoder, Unfit, day_of, open_tokenizer
 from train.picks import Pick, RankingRow
 from train.quantized import base_arguments
 from train.reward_head import scores, trained_reward_model
@@ -35,9 +34,7 @@ from train.settings import RewardSettings, stored
 
 def main(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    tokenizer = AutoTokenizer.from_pretrained(config["base"])
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer = open_tokenizer(config["base"])
     model = trained_reward_model(
         config["base"], base_arguments(config["precision"]), tokenizer, Path(config["adapter"])
     )
@@ -86,6 +83,7 @@ def scored_pick(pick: Pick, row: RankingRow, rewards: Sequence[float]) -> Scored
         pick.pool,
         pick.user_id,
         pick.strength,
+        pick.prompt_id,
     )
 
 
