@@ -17,6 +17,8 @@ PATTERNS = {
     "base": r"The base model, to start from\.",
     "orders": rf"It orders {SHARE} of (\d+) held-out picks as people did "
     rf"\(more than {SHARE} is asked\)\.",
+    "orders_within": rf"It orders {SHARE} of (\d+) held-out picks as people did "
+    rf"\(95% interval {SHARE} to {SHARE}; more than {SHARE} is asked\)\.",
     "sound": r"Its answers are sound\.",
     "whole": r"All probe answers are whole\.",
     "not_whole": r"A probe answer is empty or missing\.",

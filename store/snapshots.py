@@ -88,18 +88,20 @@ def eval_share(picks: int) -> float:
     return min(0.25, max(0.1, 40 / max(1, picks)))
 
 
-# Openings are put in an order that depends on nothing but their ids; the first ones are held out:
-# the same share of those with an edit, with a better side, and without, so that every trainer finds
-# something to be measured on. A turn of a conversation repeats what was said before it: it goes
-# where the prompt of turn 1 goes. What was imported never stood on a screen or in a pool.
+# An opening is what a talk begins with, up to the first message of its user: a turn of a conversation
+# repeats what was said before it, and goes where the first one goes. Openings are put in an order
+# that depends on nothing but their text; the first ones are held out: the same share of those with
+# an edit, with a better side, and without, so that every trainer finds something to be measured on.
+# What was imported never stood on a screen or in a pool.
 QUERY = """
-with first_turn as (
-    select p.conversation_id, any_value(p.prompt_id) as prompt_id
-    from pair p join judgment_live j on j.pair_id = p.pair_id
-    where p.conversation_id is not null and p.turn = 1 group by p.conversation_id
+with talk as (
+    select prompt_id, messages::struct(role varchar, content varchar)[] as said,
+        list_position([one.role for one in said], 'user') as user_at,
+        md5(said[:coalesce(nullif(user_at, 0), len(said))]::varchar) as opening
+    from prompt
 ), picks as (
     select j.*, p.* exclude (pair_id, seq, source, created), p.source as pair_source,
-        coalesce(f.prompt_id, p.conversation_id, p.prompt_id) as opening,
+        t.said, t.opening,
         coalesce(p.turn = max(p.turn) over (partition by p.conversation_id), true) as last_turn,
         case when trim(coalesce(j.edited_text, '')) <> '' then 'edited'
              when (j.preferred is not null and not p.a_text = p.b_text
@@ -108,7 +110,7 @@ with first_turn as (
              else 'undecided' end as use
     from judgment_live j
     join pair p on p.pair_id = j.pair_id
-    left join first_turn f on f.conversation_id = p.conversation_id
+    join talk t on t.prompt_id = p.prompt_id
     where j.seq <= $up_to and list_contains($sources, j.source)
       and j.verdict not in ('skip', 'flag')
 ), opening as (
@@ -131,7 +133,7 @@ with first_turn as (
 select s.judgment_id, s.pair_id, s.prompt_id, s.user_id,
     if(s.pair_source = 'import', null, pool.name) as pool,
     s.source, s.verdict, s.strength, s.turn, s.last_turn,
-    t.messages::struct(role varchar, content varchar)[] as prompt,
+    s.said as prompt,
     if(s.c_text is null, [s.a, s.b], [s.a, s.b, s.c, s.d]) as answers,
     (strpos('ab', s.preferred) - 1)::integer as better,
     (strpos('abcd', s.best) - 1)::integer as best,
@@ -140,7 +142,6 @@ select s.judgment_id, s.pair_id, s.prompt_id, s.user_id,
     if(s.pair_source = 'import', null, strpos('ab', s.left_side) - 1)::integer as shown_left,
     s.opening in (select opening from held_out) as held_out
 from sides s
-join prompt t on t.prompt_id = s.prompt_id
 left join pool on pool.pool_id = s.pool_id
 order by s.seq
 """

@@ -38,8 +38,8 @@ def test_a_sound_policy_is_promoted_with_its_reasons() -> None:
     assert found.promoted
     assert [check.name for check in found.checks] == CHECKS
     assert found.reason == (
-        "Promoted: It orders 80% of 40 held-out picks as people did (more than 50% is asked). "
-        "Its answers are sound."
+        "Promoted: It orders 80% of 40 held-out picks as people did (95% interval 65% to 90%; more "
+        "than 50% is asked). Its answers are sound."
     )
 
 

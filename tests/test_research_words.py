@@ -84,8 +84,8 @@ def test_every_check_of_the_gate_can_be_told() -> None:
 def test_reasons_and_their_english_agree(name: str) -> None:
     sentence = catalogue("en")[f"research.why.{name}"]
     filled = (
-        sentence.format(a=a, b=b, c=c, d="5", e="5")
-        for a, b, c in product(("5", "5%", "policy-1"), repeat=3)
+        sentence.format(a=a, b=b, c=c, d=d, e=d)
+        for a, b, c, d in product(("5", "5%", "policy-1"), repeat=4)
     )
     assert any(re.fullmatch(PATTERNS[name], each) for each in filled)
 

@@ -71,6 +71,25 @@ def test_no_prompt_is_on_both_sides(store: Store, tmp_path: Path) -> None:
     assert made.rows_train + made.rows_eval == 60
 
 
+def test_imported_talks_that_begin_alike_are_on_one_side(store: Store, tmp_path: Path) -> None:
+    """Half of them go on from an answer that another row compares; a few have no user at all."""
+    calm: Message = {"role": "system", "content": "Be calm."}
+    talks: list[list[Message]] = []
+    for number in range(30):
+        opening: list[Message] = [calm, {"role": "user", "content": f"Item {number}?"}]
+        answer: Message = {"role": "assistant", "content": f"Good {number}."}
+        talks += [opening, [*opening, answer, {"role": "user", "content": "And then?"}]]
+    talks += [[{"role": "assistant", "content": f"Alone {number}."}] for number in range(8)]
+    add_preferences(store, [NewPreference(said, "Yes.", "No.") for said in talks])
+    freeze(store, tmp_path / "frozen")
+    openings = {
+        split: {repr(row["prompt"][:2]) for row in rows}
+        for split, rows in rows_of(tmp_path / "frozen").items()
+    }
+    assert not openings["train"] & openings["eval"]
+    assert (len(openings["train"]), len(openings["eval"])) == (28, 10), "a quarter of 38"
+
+
 def test_no_text_of_a_held_out_talk_is_trained_on(store: Store, ann: User, tmp_path: Path) -> None:
     """Later turns repeat what was said, so a talk is wholly on one side, and so are talks from the
     same opening."""

@@ -9,6 +9,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from store.rows import Completion
+from train.interval import wilson
 from train.words import words
 
 
@@ -72,9 +73,10 @@ def repeated_share(text: str) -> float:
 
 
 def _accuracy(accuracy: float, rows: int, config: GateConfig) -> Check:
+    low, high = wilson(accuracy, rows)
     sentence = (
-        f"It orders {accuracy:.0%} of {rows} held-out picks as people did "
-        f"(more than {config.least_accuracy:.0%} is asked)."
+        f"It orders {accuracy:.0%} of {rows} held-out picks as people did (95% interval {low:.0%} "
+        f"to {high:.0%}; more than {config.least_accuracy:.0%} is asked)."
     )
     return Check("held-out accuracy", accuracy > config.least_accuracy, sentence)
 

@@ -5,8 +5,9 @@ label is the expectation over which side is the better one:
 
     p * loss(chosen, rejected) + (1 - p) * loss(rejected, chosen)
 
-so a tie (p = 0.5) is flat where both sides stand level, and pulls them together elsewhere. Scores
-are log-ratios: log-probability of an answer under the policy minus that under the reference.
+so a tie (p = 0.5) is flat where both sides stand level, and pulls them together elsewhere; of
+apo_zero, whose two terms stand alone, it is 1 everywhere, and a label only scales the gradient.
+Scores are log-ratios: log-probability of an answer under the policy minus that under the reference.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whether the disk has room for a run before it starts. Pure, but for the one look at the disk."""
+"""Whether the disk has room for a run before it starts. Pure, but for the looks at the disk."""
 
 from __future__ import annotations
 
