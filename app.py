@@ -39,7 +39,8 @@ from train.base_model import resolve
 from train.gate import GateConfig
 from train.loop import TrainLoop
 from train.policy.registry import PolicyRegistry
-from train.policy.server import PolicyConfig, PolicyServer, ServerDown
+from train.policy.server import PolicyServer, ServerDown
+from train.policy.vllm import PolicyConfig
 from train.run_config import TrainConfig
 from train.runs import Trainer
 from train.starter.grammar import starter_prompts

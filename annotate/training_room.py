@@ -40,6 +40,7 @@ from train.plan import steps_of
 from train.planning import parts_of
 from train.process import tail
 from train.settings import BY_TOKEN, KINDS, Part
+from train.words import words
 
 USUAL_FOLDER = "data"  # default of app.data_dir
 Lines = list[dict[str, Any]]
@@ -131,23 +132,26 @@ class TrainingRoom:
         """Raises NotFound."""
         run = runs.get(self.store, run_id)
         queue = [waiting.run_id for waiting in self.loop.waiting()]
-        lines, parts = self._lines(run), runs.children(self.store, run_id)
-        configs = [self._config(part) for part in self._parts(run)]
-        by_token = any(one.get("settings", {}).get("loss") in BY_TOKEN for one in configs)
-        folders = [self.trainer.folder(part.run_id) for part in self._parts(run)]
-        samples = [line for folder in folders for line in folder.samples()]
-        found = run_warnings(lines, samples, run.metrics, by_token)
+        parts, lines = self._parts(run), self._lines(run)
+        configs = {part.run_id: self._config(part) for part in parts}
+        losses = [one.get("settings", {}).get("loss") for one in configs.values()]
+        samples = [line for one in parts for line in self.trainer.folder(one.run_id).samples()]
+        found = run_warnings(lines, samples, run.metrics, any(one in BY_TOKEN for one in losses))
         names = self._names()
         brief = self._brief(run, names)
         return brief | {
             "asked": run.config.get("settings", {}),
-            "config": run.config | self._config(run),
+            "config": run.config | (configs.get(run_id) or self._config(run)),
             "resumable": "resume" in brief["can"],
             "place": queue.index(run_id) + 1 if run_id in queue else None,
             "time_left_s": time_left_s(lines) if run.status == "running" else None,
             "warnings": [asdict(one) for one in found],
             "repeat": self._repeat_command(brief),
-            "parts": [self._brief(part, names) | {"config": self._config(part)} for part in parts],
+            "parts": [
+                self._brief(part, names) | {"config": configs[part.run_id]}
+                for part in parts
+                if part is not run
+            ],
         }
 
     def progress(self, run_id: str, after: int = 0) -> dict[str, Any]:
@@ -159,7 +163,12 @@ class TrainingRoom:
     def samples(self, run_id: str) -> Lines:
         """Raises NotFound."""
         return [
-            {**line, "part": part.kind, "html": rendered(line["text"])}
+            {
+                **line,
+                "part": part.kind,
+                "html": rendered(line["text"]),
+                "words": len(words(line["text"])),
+            }
             for part in self._parts(runs.get(self.store, run_id))
             for line in self.trainer.folder(part.run_id).samples()
         ]
@@ -197,7 +206,8 @@ class TrainingRoom:
         return {user.user_id: user.name for user in users.everyone(self.store)}
 
     def _config(self, run: Run) -> dict[str, Any]:
-        """As frozen; empty before. Of a round the parts have their own."""
+        """As frozen, with the command as it runs from here; empty before. Of a round the parts have
+        their own."""
         folder = self.trainer.folder(run.run_id)
         try:
             config = folder.config()

@@ -28,7 +28,8 @@ from train.gate import GateConfig, repeated_share
 from train.interval import wilson
 from train.policy.client import Sampling
 from train.policy.registry import BASE_POLICY, PolicyRegistry
-from train.policy.server import PolicyConfig, PolicyServer
+from train.policy.server import PolicyServer
+from train.policy.vllm import PolicyConfig
 from train.rounds import Rounds
 from train.run_config import TrainConfig
 from train.runs import Trainer

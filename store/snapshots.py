@@ -88,11 +88,11 @@ def eval_share(picks: int) -> float:
     return min(0.25, max(0.1, 40 / max(1, picks)))
 
 
-# An opening is what a talk begins with, up to the first message of its user: a turn of a conversation
-# repeats what was said before it, and goes where the first one goes. Openings are put in an order
-# that depends on nothing but their text; the first ones are held out: the same share of those with
-# an edit, with a better side, and without, so that every trainer finds something to be measured on.
-# What was imported never stood on a screen or in a pool.
+# An opening is what a talk begins with, up to the first message of its user: a turn of a
+# conversation repeats what was said before it, and goes where the first one goes. Openings are put
+# in an order that depends on nothing but their text; the first ones are held out: the same share of
+# those with an edit, with a better side, and without, so that every trainer finds something to be
+# measured on. What was imported never stood on a screen or in a pool.
 QUERY = """
 with talk as (
     select prompt_id, messages::struct(role varchar, content varchar)[] as said,

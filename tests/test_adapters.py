@@ -13,7 +13,6 @@ import pytest
 
 from tests.full_disk import room_for
 from train.policy.adapters import (
-    FILES,
     MANIFEST,
     BadAdapter,
     check,
@@ -21,8 +20,9 @@ from train.policy.adapters import (
     read_safetensors,
     verify,
 )
+from train.run_folder import ADAPTER
 
-CONFIG, WEIGHTS = FILES
+CONFIG, WEIGHTS = ADAPTER
 SHAPES = {"model.layers.0.q_proj": [6, 4], "model.layers.0.down_proj": [4, 8]}
 RANK, MAX_RANK = 2, 4
 NAMES = {"float32": "F32", "float16": "F16", "uint16": "BF16", "int64": "I64"}
@@ -219,10 +219,10 @@ def test_publishing_copies_the_files_and_writes_their_sums(tmp_path: Path) -> No
     (folder / "training_args.bin").write_bytes(b"not served")
     target, digest = publish(folder, tmp_path / "policies", "policy-000001", SHAPES, MAX_RANK)
     assert target == tmp_path / "policies" / "policy-000001"
-    assert {path.name for path in target.iterdir()} == {*FILES, MANIFEST}
+    assert {path.name for path in target.iterdir()} == {*ADAPTER, MANIFEST}
     manifest = json.loads((target / MANIFEST).read_text())
     assert manifest["policy_id"] == "policy-000001"
-    for name in FILES:
+    for name in ADAPTER:
         content = (target / name).read_bytes()
         assert content == (folder / name).read_bytes()
         assert manifest["sha256"][name] == hashlib.sha256(content).hexdigest()
@@ -252,7 +252,7 @@ def test_what_a_crash_left_half_copied_does_not_matter(tmp_path: Path) -> None:
     target, _ = publish(
         write(tmp_path / "new"), tmp_path / "policies", "policy-000001", SHAPES, MAX_RANK
     )
-    assert {path.name for path in target.iterdir()} == {*FILES, MANIFEST}
+    assert {path.name for path in target.iterdir()} == {*ADAPTER, MANIFEST}
     assert not half.exists()
 
 

@@ -21,7 +21,8 @@ from tests.stored import add_pair, add_policy, add_prompt, add_user, count
 from tests.vllm_stand_in import StandIn, stand_in
 from train.base_model import BaseModel
 from train.policy.client import PolicyClient
-from train.policy.server import PolicyConfig, PolicyServer
+from train.policy.server import PolicyServer
+from train.policy.vllm import PolicyConfig
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from tests.tiny_runs import make_base, make_run, pick
 from train.dpo_trainer import SHOWN, WeightedCollator, WeightedDPOTrainer, encode_pair
 from train.fitting import Job, arguments, open_job, read_rows, start
 from train.losses import LOSSES, PairLoss
-from train.rules import Pick, pair_rows
+from train.picks import Pick
+from train.rules import pair_rows
 from train.settings import DpoSettings
 
 pytestmark = pytest.mark.slow

@@ -23,9 +23,9 @@ from train.encoding import Encoder, Unfit, common_prefix, open_tokenizer
 from train.fitting import full_batches, share_right, warmup_steps
 from train.kto import balance, neighbours
 from train.launch import divided
-from train.quantized import base_arguments, precision_of
+from train.picks import Comparison, ExampleRow, PairRow, RankingRow
+from train.quantized import base_arguments
 from train.reward_trainer import encode_ranking
-from train.rules import Comparison, ExampleRow, PairRow, RankingRow
 from train.run_folder import RunFolder
 from train.trackers import PACKAGES
 from train.watching import Progress, age, in_our_words, points
@@ -119,9 +119,7 @@ def test_age_of_the_best_measurement(losses: list[float], expected: int) -> None
     assert age(losses) == expected
 
 
-def test_the_precision_is_that_of_the_run_or_that_which_is_served() -> None:
-    assert precision_of({"quantization": "nf4"}) == "nf4"
-    assert precision_of({"quantization": "nf4", "precision": "bf16"}) == "bf16"
+def test_the_base_is_loaded_in_the_precision_of_the_run() -> None:
     assert "quantization_config" not in base_arguments("bf16")
     assert base_arguments("nf4")["quantization_config"].bnb_4bit_use_double_quant
 

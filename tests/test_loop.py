@@ -28,7 +28,8 @@ from train.planning import parts_of, settings_for
 from train.policy.adapters import publish
 from train.policy.client import Sampling
 from train.policy.registry import BASE_POLICY, PolicyRegistry
-from train.policy.server import PolicyConfig, PolicyServer
+from train.policy.server import PolicyServer
+from train.policy.vllm import PolicyConfig
 from train.run_config import TrainConfig
 from train.run_folder import RunFolder
 from train.runs import RunFailed, Trainer, reconcile

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from tests.test_rules import PARTS, every_pick, every_rule, pick
+from train.picks import ORIGINS, REASONS, Pick
 from train.plan import PIECES, Plan, Remark, plan, problem
 from train.plan_words import MESSAGES, WORDS
-from train.rules import ORIGINS, REASONS, Pick, rows_of
+from train.rules import rows_of
 from train.settings import (
     KINDS,
     AnySettings,

@@ -18,7 +18,8 @@ from tests.served_app import ROOT
 from train.base_model import BaseModel, count_parameters
 from train.policy.client import AdapterRefused, GenerationFailed, PromptRefused, Sampling
 from train.policy.registry import BASE_POLICY, PolicyRegistry
-from train.policy.server import PolicyConfig, PolicyServer, vllm_command
+from train.policy.server import PolicyServer
+from train.policy.vllm import PolicyConfig, vllm_command
 from train.process import ChildProcess
 
 pytestmark = pytest.mark.slow

@@ -24,7 +24,8 @@ from train.gate import GateConfig
 from train.policy.adapters import publish
 from train.policy.client import GenerationFailed, Sampling
 from train.policy.registry import BASE_FILE, BASE_POLICY, PolicyRegistry
-from train.policy.server import PolicyConfig, PolicyServer
+from train.policy.server import PolicyServer
+from train.policy.vllm import PolicyConfig
 from train.trial import Trial
 
 BASE = BaseModel("starter", Path("no-model"), 3_000_000, fingerprint="weights-1")

@@ -10,12 +10,9 @@ from typing import Any
 import pytest
 
 from tests.served_app import ROOT
-from train.rules import (
-    LABELS,
-    MARGINS,
+from train.picks import (
     ORIGINS,
     REASONS,
-    WEIGHTS,
     Answer,
     AnswerRow,
     Comparison,
@@ -23,12 +20,17 @@ from train.rules import (
     PairRow,
     Pick,
     RankingRow,
+)
+from train.rule_words import rule_of
+from train.rules import (
+    LABELS,
+    MARGINS,
+    WEIGHTS,
     answer_rows,
     example_rows,
     pair_rows,
     ranking_rows,
     rows_of,
-    rule_of,
     why_none,
 )
 from train.settings import (

@@ -26,12 +26,13 @@ from tests.tiny_runs import QUICK, make_base
 from train.base_model import BaseModel
 from train.gate import GateConfig
 from train.loop import TrainLoop
-from train.policy.adapters import FILES, SHAPES
+from train.policy.adapters import SHAPES
 from train.policy.client import Sampling
 from train.policy.registry import PolicyRegistry
 from train.policy.server import PolicyServer
 from train.policy.vllm import PolicyConfig
 from train.run_config import TrainConfig
+from train.run_folder import ADAPTER, ADAPTER_CONFIG
 from train.runs import Trainer
 from train.trial import Trial
 from train.triggers import LoopConfig
@@ -198,7 +199,7 @@ def test_a_cancel_that_a_long_step_does_not_hear_keeps_the_newest_adapter(
     cancelled = ended(loop, run_id)
     assert cancelled.status == "cancelled" and loop.can_resume(cancelled)
     assert {file.name: file.read_bytes() for file in folder.adapter.iterdir()} == {
-        name: (checkpoint / name).read_bytes() for name in FILES
+        name: (checkpoint / name).read_bytes() for name in ADAPTER
     }
 
 
@@ -219,7 +220,9 @@ def test_a_cancel_that_comes_while_a_pause_is_carried_out_counts(
     loop.pause(run_id)
     cancelled = ended(loop, run_id)
     assert (cancelled.status, cancelled.reason) == ("cancelled", "Cancelled while it was paused.")
-    assert (loop.trainer.folder(run_id).adapter / FILES[0]).exists(), "of the step it paused at"
+    assert (loop.trainer.folder(run_id).adapter / ADAPTER_CONFIG).exists(), (
+        "of the step it paused at"
+    )
 
 
 def test_a_cancel_while_the_policy_server_comes_back_publishes_nothing(

@@ -22,7 +22,8 @@ from store.prompts import NewPrompt
 from tests.stored import add_policy, add_prompt, add_user, count
 from train.base_model import BaseModel
 from train.policy.client import PolicyClient
-from train.policy.server import PolicyConfig, PolicyServer
+from train.policy.server import PolicyServer
+from train.policy.vllm import PolicyConfig
 
 NUMBERS = itertools.count()
 

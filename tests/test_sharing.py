@@ -16,8 +16,8 @@ from tests.vllm_stand_in import StandIn, completion, stand_in
 from train.base_model import BaseModel
 from train.launch import LaunchConfig
 from train.policy.client import GenerationFailed, Sampling
-from train.policy.server import PolicyConfig, PolicyServer, ServerDown
-from train.policy.vllm import vllm_command
+from train.policy.server import PolicyServer, ServerDown
+from train.policy.vllm import PolicyConfig, vllm_command
 from train.sharing import check, gpu_memory, yielded
 
 NAMES = ("policy-000000", "policy-000001")

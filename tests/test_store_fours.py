@@ -13,7 +13,8 @@ from store.exporting import rows, select
 from store.judgments import NewJudgment
 from store.rows import Invalid, User
 from tests.stored import LEASE, add_four, add_imports, add_pair, add_policy, add_user, judge, lease
-from train.rules import Pick, pair_rows
+from train.picks import Pick
+from train.rules import pair_rows
 from train.settings import DpoSettings
 
 # Shown as C A D B: place 0 is side c.

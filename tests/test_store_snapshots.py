@@ -27,7 +27,8 @@ from tests.stored import (
     lease,
     pick,
 )
-from train.rules import Pick, ranking_rows
+from train.picks import Pick
+from train.rules import ranking_rows
 from train.settings import RewardSettings
 
 

@@ -19,7 +19,7 @@ from train.gate import GateConfig, judge
 from train.plan import plan
 from train.planning import picks_of
 from train.presets import preset
-from train.rules import rule_of
+from train.rule_words import rule_of
 from train.run_folder import RunFolder
 from train.settings import Part
 

@@ -26,7 +26,8 @@ from train.base_model import BaseModel
 from train.gate import GateConfig
 from train.loop import LoopConfig, TrainLoop
 from train.policy.registry import PolicyRegistry
-from train.policy.server import PolicyConfig, PolicyServer
+from train.policy.server import PolicyServer
+from train.policy.vllm import PolicyConfig
 from train.run_config import TrainConfig
 from train.runs import Trainer
 from train.trial import Trial

@@ -37,7 +37,8 @@ from train.fitting import (
     write_scored,
 )
 from train.losses import PairLoss
-from train.rules import PairRow, pair_rows
+from train.picks import PairRow
+from train.rules import pair_rows
 from train.run_folder import RunFolder
 from train.script import run_script
 from train.settings import DpoSettings

@@ -23,8 +23,8 @@ from trl.trainer.utils import use_adapter
 from train.batching import OrderedRows
 from train.encoding import ALIKE, Encoder, Unfit
 from train.losses import PairLoss, Side, answer_logps, imitation
+from train.picks import PairRow
 from train.quantized import under_fsdp
-from train.rules import PairRow
 
 COLUMNS = ["prompt_ids", "chosen_ids", "rejected_ids", "p", "weight", "row", "length"]
 EVAL_ROWS = 1 << 32  # from here on the held-out rows are numbered

@@ -18,7 +18,6 @@ tokens of its longest sequence). `fit` raises Stopped when somebody asked for an
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shutil
@@ -39,7 +38,7 @@ from store.rows import Invalid
 from train.encoding import Encoded, Encoder, Unfit, day_of, open_tokenizer
 from train.interval import wilson
 from train.launch import shared_step
-from train.picks import PEOPLES
+from train.picks import PEOPLES, Pick, Row
 from train.plan import steps_of
 from train.quantized import (
     base_arguments,
@@ -48,11 +47,10 @@ from train.quantized import (
     keep_adapters_in_fp32,
     load_weights,
     lora,
-    precision_of,
     save_adapter,
     under_fsdp,
 )
-from train.rules import Pick, Row, rows_of
+from train.rules import rows_of
 from train.run_folder import RunFolder, step_of
 from train.sampling import Prompt, Samples, logprobs
 from train.script import Stopped, disk_is_full, enough_rows, is_main, processes
@@ -81,7 +79,7 @@ class Job:
 
     @property
     def precision(self) -> str:
-        return precision_of(self.config)
+        return str(self.config["precision"])
 
     @property
     def start_adapter(self) -> Path | None:
@@ -375,7 +373,7 @@ def write_scored(job: Job, trainer: Any, rows: Rows, answers: list[Encoded]) -> 
         return
     some = answers[:SCORED]
     known = logprobs(trainer.model, some, job.pad_token_id, rows.eval_batch)
-    with open(job.run.path / "scored.jsonl", "w", encoding="utf-8") as file:
-        for one, values in zip(some, known, strict=True):
-            line = {"prompt_ids": one.prompt, "answer_ids": one.answer, "logprobs": values}
-            file.write(json.dumps(line) + "\n")
+    job.run.write_scored(
+        {"prompt_ids": one.prompt, "answer_ids": one.answer, "logprobs": values}
+        for one, values in zip(some, known, strict=True)
+    )

@@ -31,7 +31,7 @@ from train.fitting import (
     start,
     write_scored,
 )
-from train.rules import AnswerRow
+from train.picks import AnswerRow
 from train.run_folder import RunFolder
 from train.script import run_script
 from train.settings import KtoSettings

@@ -1,6 +1,7 @@
 """How a training script is started: in one process, by accelerate in several, or on a Ray cluster.
 
-Only the command and its environment are made here; train/runs.py starts it as a child process.
+What it needs to start is made here: its folder on the storage, its command and environment, and how
+processes share a step. train/runs.py starts it as a child process.
 """
 
 from __future__ import annotations

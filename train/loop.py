@@ -16,7 +16,6 @@ from store.database import Store
 from store.rows import RUN_KINDS, Conflict, Invalid, Run, RunKind
 from train.drift import DriftMeter
 from train.machine_zone import MachineZone
-from train.policy.adapters import FILES
 from train.policy.registry import PolicyRegistry
 from train.rounds import Rounds
 from train.runs import PAUSED, Trainer, configured, reconcile
@@ -203,7 +202,7 @@ class TrainLoop:
             reason = "Cancelled while it was paused."
             for one in (run, *runs.children(self.store, run.run_id)):
                 if one.status == "paused":
-                    self.trainer.folder(one.run_id).keep_newest_adapter(FILES)
+                    self.trainer.folder(one.run_id).keep_newest_adapter()
         self._mark_all(run, "cancelled", reason)
 
     def _mark_all(self, run: Run, status: Any, reason: str) -> None:

@@ -19,12 +19,13 @@ from train.launch import shared_step
 from train.picks import Pick
 from train.plan import Plan, plan
 from train.plan import problem as too_little
-from train.policy.adapters import FILES, SHAPES, BadAdapter, check, read_shapes, verify
+from train.policy.adapters import SHAPES, BadAdapter, check, read_shapes, verify
 from train.policy.registry import BASE_POLICY
 from train.policy.vllm import PolicyConfig
 from train.presets import preset
-from train.rules import rows_of, rule_of
-from train.run_folder import RunFolder
+from train.rule_words import rule_of
+from train.rules import rows_of
+from train.run_folder import ADAPTER_CONFIG, RunFolder
 from train.settings import AnySettings, Field, Part, form, override
 from train.trackers import check as check_trackers
 
@@ -227,7 +228,7 @@ class Planner:
         folder = (self.store.data_dir / serving.adapter_path).resolve()
         verify(folder, serving.adapter_sha256)
         check(folder, read_shapes(folder.parent), self.policy.max_rank)
-        rank = json.loads((folder / FILES[0]).read_text(encoding="utf-8"))["r"]
+        rank = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))["r"]
         return Champion(serving.policy_id, str(folder), rank)
 
 

@@ -8,7 +8,6 @@ they do not, and people then judge a policy that nobody trained (docs/precision.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -17,9 +16,8 @@ from typing import Any
 from store.rows import Invalid
 from train.outlook import SENTENCES
 from train.policy.client import PolicyClient, PromptRefused
-from train.run_folder import RunFolder
+from train.run_folder import SCORED, RunFolder
 
-SCORED = "scored.jsonl"
 # Share of the answers' mean surprise: rounding shows where a model is unsure, so the same fault is
 # a larger difference on text that it finds hard. docs/precision.md has what lies on either side.
 LARGEST_GAP = 0.015
@@ -89,11 +87,7 @@ def gap(
 
 def read_scored(run: RunFolder) -> list[Scored]:
     """Empty when the script held nothing out, or was stopped before it scored."""
-    file = run.path / SCORED
-    if not file.exists():
-        return []
-    lines = file.read_text(encoding="utf-8").splitlines()
-    return [Scored(**json.loads(line)) for line in lines if line.strip()]
+    return [Scored(**line) for line in run.scored()]
 
 
 def _served_too(

@@ -20,15 +20,13 @@ from safetensors.torch import load_file
 from transformers import BitsAndBytesConfig
 
 from train.processor import multiplies_bf16
-from train.run_folder import RunFolder
+from train.run_folder import ADAPTER, ADAPTER_WEIGHTS, RunFolder
 
 # On CPUs with AVX512-BF16 an evaluation repacks 4-bit weights and nothing unpacks them for
 # training: gradients vanish silently. Packing gains nothing, so it is off before a model is loaded.
 bnb_modules.has_avx512bf16 = lambda: False
 
 datasets.disable_progress_bars()
-
-FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 def device() -> str:
@@ -68,11 +66,6 @@ def base_arguments(precision: str, dtype: torch.dtype | None = None) -> dict[str
     return arguments
 
 
-def precision_of(config: dict[str, Any]) -> str:
-    """Of a run's config.json: what was resolved for this run, else what is served."""
-    return str(config.get("precision") or config["quantization"])
-
-
 def lora(rank: int, task: str) -> LoraConfig:
     head = ["score"] if task == "SEQ_CLS" else None
     return LoraConfig(
@@ -98,7 +91,7 @@ def keep_adapters_in_fp32(model: torch.nn.Module) -> None:
 
 def load_weights(model: Any, adapter: Path, name: str = "default") -> None:
     """Copy the weights of a saved adapter into the adapter `name` of the model."""
-    set_peft_model_state_dict(model, load_file(adapter / FILES[1]), adapter_name=name)
+    set_peft_model_state_dict(model, load_file(adapter / ADAPTER_WEIGHTS), adapter_name=name)
 
 
 def save_weights(model: Any, folder: Path, state: dict[str, Any] | None = None) -> None:
@@ -114,7 +107,7 @@ def save_weights(model: Any, folder: Path, state: dict[str, Any] | None = None) 
         folder, safe_serialization=True, selected_adapters=["default"], state_dict=state
     )
     for file in folder.iterdir():
-        if file.name not in FILES:
+        if file.name not in ADAPTER:
             file.unlink()
 
 

@@ -208,21 +208,21 @@ class Rounds:
     def _await_return(self, run: Run) -> None:
         """vLLM may have stood aside for this run. Without it the gap is not known, and no more."""
         server = self.registry.server
-        deadline = time.monotonic() + server.config.start_timeout_s
-        while server.started and server.state in ("resting", "starting"):
-            self.trainer.check(run, pausable=False)
-            if time.monotonic() > deadline:
-                return
-            self.trainer.stopping.wait(0.5)
+        self._wait_while(run, lambda: server.started and server.state in ("resting", "starting"))
 
     def _await_server(self, run: Run) -> None:
-        server = self.registry.server
-        deadline = time.monotonic() + server.config.start_timeout_s
-        while server.state != "up":
+        if not self._wait_while(run, lambda: self.registry.server.state != "up"):
+            raise ServerDown("The policy server is not up, so the new policy was not judged.")
+
+    def _wait_while(self, run: Run, holds: Callable[[], bool]) -> bool:
+        """False when vLLM takes longer than it may. Raises what `Trainer.check` raises."""
+        deadline = time.monotonic() + self.registry.server.config.start_timeout_s
+        while holds():
             self.trainer.check(run, pausable=False)
             if time.monotonic() > deadline:
-                raise ServerDown("The policy server is not up, so the new policy was not judged.")
+                return False
             self.trainer.stopping.wait(0.5)
+        return True
 
 
 def how_it_ends(error: Exception) -> tuple[RunStatus, str]:

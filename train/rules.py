@@ -1,6 +1,6 @@
 """What a pick says to each trainer: rows, or the reason why it gives none. Pure; no torch.
 
-docs/picks.md has the table; `rule_of` says the same in sentences for a run's config.json.
+docs/picks.md has the table; train/rule_words.py says the same in sentences for a run's config.json.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from train.picks import (
-    ORIGINS,
     REASONS,
     Answer,
     AnswerRow,
@@ -23,34 +22,7 @@ from train.picks import (
     Reason,
     Row,
 )
-from train.rule_words import rule_of
 from train.settings import AnySettings, DpoSettings, KtoSettings, RewardSettings, SftSettings
-
-# Scripts find a pick, its rows and its rules in one place.
-__all__ = [
-    "LABELS",
-    "MARGINS",
-    "ORIGINS",
-    "REASONS",
-    "WEIGHTS",
-    "Answer",
-    "AnswerRow",
-    "Comparison",
-    "ExampleRow",
-    "Origin",
-    "PairRow",
-    "Pick",
-    "RankingRow",
-    "Reason",
-    "Row",
-    "answer_rows",
-    "example_rows",
-    "pair_rows",
-    "ranking_rows",
-    "rows_of",
-    "rule_of",
-    "why_none",
-]
 
 # By strength: 1 slightly, 2 clearly, 3 much. A pick without one counts as CLEARLY.
 CLEARLY = 2

@@ -24,7 +24,7 @@ from train.planning import (
 )
 from train.policy.adapters import BadAdapter, verify
 from train.precision import LARGEST_GAP
-from train.rules import rule_of
+from train.rule_words import rule_of
 from train.run_folder import RunFolder
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "datasets", "accelerate")

@@ -14,7 +14,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 Ending = Literal["DONE", "FAILED", "CANCELLED", "PAUSED"]
 ENDINGS: tuple[Ending, ...] = get_args(Ending)
 Stop = Literal["cancel", "pause"]
+ADAPTER = ("adapter_config.json", "adapter_model.safetensors")  # as PEFT calls its files
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = ADAPTER
+SCORED = "scored.jsonl"
 STATE = "trainer_state.json"  # the last file that transformers writes into a checkpoint
 RESERVE_BYTES = 1 << 14  # freed when the disk is full, so that the reason can still be written
 
@@ -81,6 +84,15 @@ class RunFolder:
         lines = _lines(self.path / "samples.jsonl")
         return list({(one["step"], str(one.get("prompt"))): one for one in lines}.values())
 
+    def write_scored(self, lines: Iterable[dict[str, Any]]) -> None:
+        """Held-out answers as the trained policy scores them: {prompt_ids, answer_ids, logprobs}
+        each."""
+        with open(self.path / SCORED, "w", encoding="utf-8") as file:
+            file.writelines(_text(line) for line in lines)
+
+    def scored(self) -> list[dict[str, Any]]:
+        return list(_lines(self.path / SCORED))
+
     def forget_after(self, step: int) -> None:
         """Drop what was written beyond `step`, from where the run now goes on."""
         for name in ("progress.jsonl", "samples.jsonl"):
@@ -108,20 +120,17 @@ class RunFolder:
         for path in (self.adapter, self.half_adapter):
             shutil.rmtree(path, ignore_errors=True)
 
-    def keep_newest_adapter(self, names: Sequence[str]) -> None:
-        """That of the newest checkpoint, for a process that was ended before it had saved its own.
-
-        `names`: the files of an adapter.
-        """
+    def keep_newest_adapter(self) -> None:
+        """That of the newest checkpoint, for a process that was ended before it saved its own."""
         checkpoint = self.newest_checkpoint()
         if self.adapter.exists() or checkpoint is None:
             return
-        if not all((checkpoint / name).is_file() for name in names):  # FSDP may keep it in parts
+        if not all((checkpoint / name).is_file() for name in ADAPTER):  # FSDP may keep it in parts
             return
         shutil.rmtree(self.half_adapter, ignore_errors=True)
         try:
             self.half_adapter.mkdir()
-            for name in names:
+            for name in ADAPTER:
                 shutil.copy2(checkpoint / name, self.half_adapter)
             self.half_adapter.rename(self.adapter)
         except OSError as error:  # a full disk: the run is cancelled all the same

@@ -17,7 +17,6 @@ from train.planning import (
     Planner,
     parts_of,
 )
-from train.policy.adapters import FILES
 from train.policy.server import PolicyServer
 from train.process import ChildProcess, how_it_ended
 from train.run_config import RunConfigs, TrainConfig
@@ -177,7 +176,7 @@ class Trainer:
             lost = f"The training process {how} before it finished; its log is {folder.log}."
             ending, reason = cut_short or ("FAILED", lost)
             if ending == "CANCELLED":
-                folder.keep_newest_adapter(FILES)
+                folder.keep_newest_adapter()
             folder.end(ending, reason)
 
     def _wait(

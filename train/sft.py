@@ -30,8 +30,8 @@ from train.fitting import (
     shown,
     write_scored,
 )
+from train.picks import ExampleRow
 from train.quantized import lora
-from train.rules import ExampleRow
 from train.run_folder import RunFolder
 from train.script import run_script
 from train.settings import SftSettings

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 
 from store.rows import Invalid
 from train.launch import LaunchConfig
-from train.policy.server import PolicyConfig, PolicyServer
-from train.policy.vllm import on_cuda
+from train.policy.server import PolicyServer
+from train.policy.vllm import PolicyConfig, on_cuda
 
 log = logging.getLogger(__name__)
 STOCK_UP_S = 60.0  # at most, to fill the annotators' buffer before vLLM is away

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from store.rows import PrefloopError
+from train.run_folder import ADAPTER, ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
-FILES = ("adapter_config.json", "adapter_model.safetensors")
 MANIFEST = "manifest.json"
 SHAPES = "linear_shapes.json"  # in the policies folder: {module name of the base: [rows, columns]}
 DTYPES: dict[str, tuple[Any, int]] = {
@@ -59,9 +59,9 @@ def _copy(source: Path, target: Path, policy_id: str) -> dict[str, str]:
     """The served files with a manifest, on the disk to stay. Returns the sums of the files."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    for name in FILES:
+    for name in ADAPTER:
         shutil.copy2(source / name, target / name)
-    sums = {name: _sha256(target / name) for name in FILES}
+    sums = {name: _sha256(target / name) for name in ADAPTER}
     (target / MANIFEST).write_text(json.dumps({"policy_id": policy_id, "sha256": sums}, indent=1))
     for file in target.iterdir():
         _fsync(file)
@@ -77,7 +77,7 @@ def check(folder: Path, shapes: dict[str, list[int]], max_rank: int) -> None:
 
 def verify(folder: Path, expected: str) -> None:
     """The published files are still those that were published. Raises BadAdapter."""
-    sums = {name: _sha256(folder / name) for name in FILES if (folder / name).is_file()}
+    sums = {name: _sha256(folder / name) for name in ADAPTER if (folder / name).is_file()}
     if digest(sums) != expected:
         raise BadAdapter(
             f"The files of {folder.name} have changed since it was published. "
@@ -95,14 +95,14 @@ def read_shapes(folder: Path) -> dict[str, list[int]]:
 
 
 def _problems(folder: Path, shapes: dict[str, list[int]], max_rank: int) -> Iterator[str]:
-    if missing := [name for name in FILES if not (folder / name).is_file()]:
+    if missing := [name for name in ADAPTER if not (folder / name).is_file()]:
         yield f"{missing[0]} is missing"
         return
     try:
-        config = json.loads((folder / FILES[0]).read_text(encoding="utf-8"))
+        config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
         if not isinstance(config, dict):
             raise ValueError("the configuration is no object")
-        tensors = read_safetensors(folder / FILES[1])
+        tensors = read_safetensors(folder / ADAPTER_WEIGHTS)
     except (ValueError, OSError) as error:
         yield f"it cannot be read ({error})"
         return

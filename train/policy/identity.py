@@ -18,7 +18,8 @@ from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from train.policy.adapters import FILES, SHAPES
+from train.policy.adapters import SHAPES
+from train.run_folder import ADAPTER_WEIGHTS
 
 
 def main(base: Path, out: Path, rank: int) -> None:
@@ -39,7 +40,7 @@ def main(base: Path, out: Path, rank: int) -> None:
     config.base_model_name_or_path = str(base)
     config.target_modules = sorted(model.peft_config["default"].target_modules)
     config.save_pretrained(out)
-    save_file(zeros, out / FILES[1])
+    save_file(zeros, out / ADAPTER_WEIGHTS)
     (out / SHAPES).write_text(json.dumps(shapes))
 
 

@@ -25,7 +25,6 @@ from train.policy.sleep import fall_asleep, get_up, sleeps, wake
 from train.policy.vllm import PolicyConfig, vllm_command
 from train.process import ChildProcess, how_it_ended, tail
 
-__all__ = ["PolicyConfig", "PolicyServer", "Rest", "ServerDown", "State", "vllm_command"]
 log = logging.getLogger(__name__)
 State = Literal["starting", "up", "down", "resting"]
 Rest = Literal["sleep", "stop"]  # weights in the memory of the host, or no process at all

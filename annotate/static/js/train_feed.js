@@ -10,7 +10,7 @@ const PAGE = 60; // runs
 
 export class Feed {
   runs = []; // newest first
-  queue = []; // ids, the one at work first
+  queue = []; // ids of those that wait, oldest first
   stats = null;
   more = false; // whether there are older runs
   trouble = ""; // why there is no news, for the reader

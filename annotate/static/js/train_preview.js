@@ -67,5 +67,5 @@ function problem({ problem: sentence, plan }) {
 
 function warnings(found) {
   if (!found.length) return null;
-  return h("ul", { class: "warnings" }, found.map((one) => h("li", {}, told("train.plan", typeof one === "string" ? { message: one } : one))));
+  return h("ul", { class: "warnings" }, found.map((one) => h("li", {}, told("train.plan", one))));
 }

@@ -73,7 +73,6 @@ function card({ prompt, answers }, n, columns) {
 function answer(one, sample) {
   const text = h("div", { class: "others-text", dir: "auto" });
   if (sample) text.innerHTML = sample.html; // rendered and cleaned by the server
-  const words = sample?.text.split(/\s+/).filter(Boolean).length;
-  return h("section", {}, h("h4", {}, stepName(one), sample && h("span", { class: "sub" }, t("train.samples.words", { n: words, words: number(words) }), sample.cut && ` · ${t("train.samples.cut")}`)),
+  return h("section", {}, h("h4", {}, stepName(one), sample && h("span", { class: "sub" }, t("train.samples.words", { n: sample.words, words: number(sample.words) }), sample.cut && ` · ${t("train.samples.cut")}`)),
     sample ? text : h("p", { class: "sub" }, "–"));
 }
