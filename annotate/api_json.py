@@ -98,7 +98,7 @@ def overview_json(research: Research) -> dict[str, Any]:
         "picks_since_last_run": seen.picks_since_round,
         "next_round": seen.next_round_in,
         "annotators": seen.annotators,
-        "imported": seen.statistics["imported"],
+        "imported": seen.imported,
         "agreement": seen.agreement,
         "ready_pairs": pairs.ready(research.store),
         "queue": [run.run_id for run in research.loop.waiting()],

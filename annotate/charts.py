@@ -30,12 +30,11 @@ def line_chart(
     floor: float | None = None,
     ceiling: float | None = None,
     reference: float | None = None,
-    number: str = "{:.2f}",
 ) -> str:
     """One curve, its last value as the headline. `reference` is a dashed line, as for chance."""
     raw = [p for p in points if all(map(math.isfinite, p))]
     points, raw = thin(smooth(raw)), thin(raw)
-    last = number.format(points[-1][1]) if points else "–"
+    last = f"{points[-1][1]:.2f}" if points else "–"
     head = (
         f'<figcaption><span>{escape(title)}</span><b class="{tone}">{escape(last)}</b></figcaption>'
     )

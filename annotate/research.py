@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 from annotate.training_room import TrainingRoom
@@ -46,7 +45,7 @@ class Research:
             runs=runs.newest_and_open(self.store),
             at_work_s=runs.at_work_s(self.store),
             policies=policies.everyone(self.store),
-            statistics=asdict(picks),
+            imported=picks.imported,
         )
 
     def promote(self, policy_id: str, user_id: str) -> None:

@@ -40,7 +40,7 @@ class Parts:
     runs: gr.HTML
     data: gr.HTML
     at_work: gr.State  # id of the run that "Cancel this run" is about, or None
-    asked: gr.State  # a policy id, after ROLL_BACK if that was asked, or "" when nothing is
+    asked: gr.State  # Asked, or None when nothing is
     seen: gr.State  # hashes of what this browser has, so that an unchanged card is not sent again
     look: gr.Timer
 
@@ -98,7 +98,7 @@ def lay_out() -> Parts:
         runs=runs,
         data=data,
         at_work=gr.State(None),
-        asked=gr.State(""),
+        asked=gr.State(None),
         seen=gr.State({}),
         look=gr.Timer(IDLE_S),
     )

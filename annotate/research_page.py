@@ -25,7 +25,6 @@ from store.rows import Conflict, Invalid, PrefloopError, User
 
 BUSY_S = 1.0  # between two looks while a run trains
 PARALLEL = 20
-ROLL_BACK = "roll back"
 Seen = dict[str, int]
 
 
@@ -100,10 +99,17 @@ def show(parts: Parts, sight: Sight, reader: Reader, seen: Seen) -> Update:
     return update
 
 
-def question_html(asked: str, lang: str) -> str:
-    action, _, policy_id = asked.rpartition(" ")
-    question = escape(said("ask_again" if action == ROLL_BACK else "ask", lang))
-    return f"<p>{question.replace('{policy}', f'<b>{escape(policy_id)}</b>')}</p>"
+@dataclass(frozen=True)
+class Asked:
+    """What a person is asked to confirm."""
+
+    policy_id: str
+    rolls_back: bool  # else it is promoted
+
+
+def question_html(asked: Asked, lang: str) -> str:
+    question = escape(said("ask_again" if asked.rolls_back else "ask", lang))
+    return f"<p>{question.replace('{policy}', f'<b>{escape(asked.policy_id)}</b>')}</p>"
 
 
 # --- what happens -------------------------------------------------------------------------------
@@ -171,14 +177,14 @@ def _wire_runs(parts: Parts, research: Research, researcher: Researcher, view: V
 def _wire_policies(parts: Parts, research: Research, researcher: Researcher, view: View) -> None:
     def on_ask(event: gr.EventData, request: gr.Request) -> Update:
         reader = researcher(request)
-        said = event._data if isinstance(event._data, dict) else {}
-        return _asked(parts, reader.lang, said.get("policy"))
+        data = event._data if isinstance(event._data, dict) else {}
+        return _asked(parts, reader.lang, data.get("policy"))
 
     def on_roll_back(request: gr.Request) -> Update:
         reader = researcher(request)
-        return _asked(parts, reader.lang, earlier_champion(research), ROLL_BACK)
+        return _asked(parts, reader.lang, earlier_champion(research), rolls_back=True)
 
-    def on_yes(asked: str, seen: Seen, request: gr.Request) -> Update:
+    def on_yes(asked: Asked | None, seen: Seen, request: gr.Request) -> Update:
         reader = researcher(request)
         with shown_to_user(reader.lang):
             serving = _carry_out(research, asked, reader.user.user_id)
@@ -201,32 +207,32 @@ def _tell(key: str, reader: Reader, **values: object) -> None:
     gr.Info(escape(said(key, reader.lang, **values)), title="")
 
 
-def _asked(parts: Parts, lang: str, policy_id: object, action: str = "") -> Update:
+def _asked(parts: Parts, lang: str, policy_id: object, rolls_back: bool = False) -> Update:
     """Opens the question, or closes it when the browser named no policy."""
-    named = re.fullmatch(r"policy-\d{1,12}", str(policy_id)) is not None
-    asked = f"{action} {policy_id}".strip() if named else ""
+    if not re.fullmatch(r"policy-\d{1,12}", str(policy_id)):
+        return _closed(parts) | {parts.question: ""}
+    asked = Asked(str(policy_id), rolls_back)
     return {
         parts.asked: asked,
         parts.question: question_html(asked, lang),
-        parts.confirm: gr.update(visible=named),
+        parts.confirm: gr.update(visible=True),
     }
 
 
 def _closed(parts: Parts) -> Update:
-    return {parts.asked: "", parts.confirm: gr.update(visible=False)}
+    return {parts.asked: None, parts.confirm: gr.update(visible=False)}
 
 
-def _carry_out(research: Research, asked: str, user_id: str) -> str:
+def _carry_out(research: Research, asked: Asked | None, user_id: str) -> str:
     """The id of the policy that serves now."""
-    action, _, policy_id = asked.rpartition(" ")
-    if not policy_id:
+    if asked is None:
         raise Invalid("Choose a policy first.", "no_policy")
-    if action == ROLL_BACK:
-        if earlier_champion(research) != policy_id:
+    if asked.rolls_back:
+        if earlier_champion(research) != asked.policy_id:
             raise Conflict(
                 "Another policy was promoted meanwhile. Look again, then roll back.",
                 "promoted_meanwhile",
             )
         return research.rollback(user_id)
-    research.promote(policy_id, user_id)
-    return policy_id
+    research.promote(asked.policy_id, user_id)
+    return asked.policy_id

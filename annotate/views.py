@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from annotate.progress import Progress
 from annotate.rendering import SHOWN_CHARS, rendered
@@ -159,7 +159,7 @@ def excerpt(text: str) -> str:
 
 @dataclass(frozen=True)
 class Overview:
-    """Everything that the research page shows except the curves of a run."""
+    """Everything that the research page and `GET /stats` show except the curves of a run."""
 
     server_state: State
     server_note: str  # one sentence when it is not up
@@ -175,5 +175,5 @@ class Overview:
     prompts: int
     runs: list[Run]  # newest first; also older ones that have not ended
     policies: list[Policy]  # newest first
-    statistics: dict[str, Any]
+    imported: int  # live picks
     at_work_s: dict[str, float] = field(default_factory=dict)  # by run id

@@ -18,15 +18,9 @@ from pathlib import Path
 import pytest
 
 from tests.tiny_runs import make_base
+from train.launch import MODULES
 from train.run_folder import RunFolder
-from train.settings import Part
 
-SCRIPTS: dict[Part, str] = {
-    "sft": "train.sft",
-    "rm": "train.reward",
-    "dpo": "train.dpo",
-    "kto": "train.kto",
-}
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "HF_HUB_OFFLINE": "1",
@@ -37,7 +31,7 @@ Limits = dict[int, int]  # resource.RLIMIT_... -> bytes; of the address space: b
 
 
 def begin(run: RunFolder, limits: Limits | None = None) -> BaseProcess:
-    return forked(_child, SCRIPTS[run.config()["kind"]], run.path, limits or {})
+    return forked(_child, MODULES[run.config()["kind"]], run.path, limits or {})
 
 
 def forked(target: Callable[..., object], *values: object) -> BaseProcess:
@@ -45,7 +39,7 @@ def forked(target: Callable[..., object], *values: object) -> BaseProcess:
         for name, value in ENVIRONMENT.items():
             environment.setenv(name, value)
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(list(SCRIPTS.values()))
+        context.set_forkserver_preload(list(MODULES.values()))
         process = context.Process(target=target, args=values)
         process.start()
     return process

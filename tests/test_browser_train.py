@@ -367,10 +367,12 @@ def test_a_round_shows_its_verdict_and_calibration(
     panel = watched.page.locator("#panel")
     expect(panel).to_contain_text("0.0062")  # of trained against served
     expect(panel.locator(".checks .passed")).to_have_count(len(VERDICT.checks))
-    expect(panel.locator(".reliability circle")).to_have_count(5)
+    bins = runs.get(site.store, made["round"]).metrics["reward_model"]["reliability"]
+    expect(panel.locator(".reliability circle")).to_have_count(len(bins))
     tables = panel.locator(".groups tbody")
     expect(tables.nth(0)).to_contain_text("Everything")
     expect(tables.nth(1)).to_contain_text("annotator")  # by name, not by id
+    expect(tables.nth(2)).to_contain_text("clearly")
     assert quiet(watched)
 
 

@@ -24,7 +24,6 @@ from train.base_model import BaseModel
 from train.gate import GateConfig
 from train.loop import MOST_WAITING, TrainLoop
 from train.plan_words import MESSAGES
-from train.planning import parts_of, settings_for
 from train.policy.adapters import publish
 from train.policy.client import Sampling
 from train.policy.registry import BASE_POLICY, PolicyRegistry
@@ -211,14 +210,6 @@ def test_a_run_whose_end_could_not_be_stored_is_not_trained_again(
         )
 
 
-def test_settings_reach_the_part_that_they_are_meant_for() -> None:
-    given = {"rm.epochs": 2, "dpo.beta": 0.2, "dpo.epochs": 3}
-    assert settings_for("rm", "round", given) == {"epochs": 2}
-    assert settings_for("dpo", "round", given) == {"beta": 0.2, "epochs": 3}
-    assert settings_for("dpo", "dpo", {"beta": 0.2, "dpo.epochs": 3}) == {"beta": 0.2, "epochs": 3}
-    assert parts_of("round") == ("rm", "dpo") and parts_of("rm") == ("rm",)
-
-
 def test_a_queued_run_is_cancelled_at_once(loop: TrainLoop, store: Store) -> None:
     run_id = loop.request("round", None)
     loop.cancel(run_id)
@@ -313,24 +304,6 @@ def test_a_stopped_app_leaves_its_mark_in_the_run_folder(trainer: Trainer, store
     assert config["command"] == "prefloop train dpo --set beta=0.2"
     assert config["data"]["rows_train"] == 30 and config["versions"]["trl"]
     assert config["plan"]["sentence"] == "40 picks: 30 pairs, 10 held out"
-
-
-@pytest.mark.parametrize(
-    ("kind", "values", "sentence"),
-    [
-        (PolicyConfig, {"max_rank": 12}, "policy.max_rank must be one of 1, 8, 16, 32,"),
-        (PolicyConfig, {"context": 0}, "policy.context must be at least 1, not 0."),
-        (PolicyConfig, {"gpu_memory": 40}, "policy.gpu_memory is a share of the card, not 40."),
-        (LoopConfig, {"every_picks": -1}, "loop.every_picks must be at least 0, not -1."),
-        (LoopConfig, {"probes": 0}, "loop.probes must be at least 1, not 0."),
-    ],
-)
-def test_a_configuration_that_cannot_work(
-    kind: type, values: dict[str, Any], sentence: str
-) -> None:
-    with pytest.raises(Invalid) as caught:
-        kind(**values)
-    assert sentence in str(caught.value)
 
 
 # --- policies ------------------------------------------------------------------------------------

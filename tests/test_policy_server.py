@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from store.database import Store
-from store.rows import Completion
+from store.rows import Completion, Invalid
 from tests.served_app import ROOT
 from train.base_model import BaseModel, count_parameters
 from train.policy.client import AdapterRefused, GenerationFailed, PromptRefused, Sampling
@@ -125,3 +126,17 @@ def test_vllm_that_does_not_come_up_ends_serve_with_its_log(
     assert len(done.stderr.split("The end of its log")[1].splitlines()) <= 22
     with Store.open(tmp_path / "d") as store:  # nothing holds the folder any more
         assert store.read_one("select count(*) as n from judgment") == {"n": 0}
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"max_rank": 12}, "policy.max_rank must be one of 1, 8, 16, 32,"),
+        ({"context": 0}, "policy.context must be at least 1, not 0."),
+        ({"gpu_memory": 40}, "policy.gpu_memory is a share of the card, not 40."),
+    ],
+)
+def test_a_configuration_that_cannot_work(values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        PolicyConfig(**values)
+    assert sentence in str(caught.value)

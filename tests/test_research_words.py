@@ -53,7 +53,7 @@ OVERVIEW = Overview(
     prompts=0,
     runs=[],
     policies=[],
-    statistics={},
+    imported=0,
 )
 
 

@@ -312,6 +312,8 @@ def test_what_comes_next(config: LoopConfig, known: State, names: list[str]) -> 
         ({"cron": "0 0 30 2 *"}, "is no cron expression"),
         ({"drift_below": 60}, "loop.drift_below is a share from 0 to 1, not 60."),
         ({"drift_picks": 0}, "loop.drift_picks must be at least 1, not 0."),
+        ({"every_picks": -1}, "loop.every_picks must be at least 0, not -1."),
+        ({"probes": 0}, "loop.probes must be at least 1, not 0."),
         ({"cron_cooldown_minutes": -1}, "loop.cron_cooldown_minutes must be at least 0"),
     ],
 )

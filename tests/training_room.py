@@ -15,9 +15,11 @@ from store.importing import NewPreference, add_preferences
 from store.rows import Completion
 from tests.stored import add_pair, add_policy, show
 from tests.stored import judge as judge_pair
+from train.calibration import ScoredPick, report, sigmoid
 from train.gate import GateConfig, judge
 from train.plan import plan
 from train.planning import picks_of
+from train.precision import Gap
 from train.presets import preset
 from train.rule_words import rule_of
 from train.run_folder import RunFolder
@@ -173,16 +175,16 @@ def _end(store: Store, run_id: str, how: Any, reason: str, **more: Any) -> None:
     runs.mark(store, run_id, how.lower(), reason=reason, **more)
 
 
-def _done(store: Store, run_id: str, accuracy: float | None, **more: Any) -> None:
+def _done(store: Store, run_id: str, share: float | None, more: Any = None) -> None:
     metrics: dict[str, Any] = {
         "rows_train": 171,
         "rows_eval": 16,
         "rows_too_long": 2,
         "eval_loss": 0.56,
     }
-    if accuracy is not None:
-        metrics |= _shares(accuracy, 16) | {"margin": 0.41, "precision_gap": GAP}
-    _end(store, run_id, "DONE", "", metrics=metrics | more)
+    if share is not None:
+        metrics |= _shares(share, 16) | {"margin": 0.41, "precision_gap": GAP}
+    _end(store, run_id, "DONE", "", metrics=metrics | (more or {}))
 
 
 VERDICT = judge(
@@ -193,7 +195,7 @@ VERDICT = judge(
     config=GateConfig(),
     picked=(9, 41),
 )
-GAP = {"mean": 0.0062, "max": 0.31, "tokens": 1840, "bound": 0.02, "warning": None}
+GAP = Gap(mean=0.0062, max=0.31, tokens=1840, surprise=0.8, bound=0.02).as_dict()
 
 
 def _shares(accuracy: float, n: int) -> dict[str, float]:
@@ -216,8 +218,8 @@ def _round(store: Store) -> str:
         _run(store, part, STEPS, curves, {}, run_id)
         for part, curves in (("rm", rewards), ("dpo", HEALTHY))
     )
-    report = reward_report(store)
-    _done(store, reward, 0.68, **report)
+    scored = reward_report(store)
+    _done(store, reward, None, scored)
     _done(store, policy, 0.642)
     policy_id = add_policy(store, "policy-000001", promote=False)
     policies.decide(store, policy_id, "promote", VERDICT.reason)
@@ -229,36 +231,30 @@ def _round(store: Store) -> str:
         reason=VERDICT.reason,
         policy_id=policy_id,
         verdict="promoted",
-        metrics=metrics | {"reward_model": report | _shares(0.68, 16), "gate": VERDICT.as_dict()},
+        metrics=metrics | {"reward_model": scored, "gate": VERDICT.as_dict()},
     )
     return run_id
 
 
 def reward_report(store: Store) -> dict[str, Any]:
-    """What train/calibration.py reports, by pool and by annotator."""
+    """Of a reward model that is too sure of itself, with its calibration by pool, annotator and
+    strength."""
     people = [users.named(store, name).user_id for name in ("annotator", "researcher")]
-    bins = [(0.55, 0.52, 14), (0.65, 0.6, 22), (0.74, 0.7, 18), (0.86, 0.79, 15), (0.95, 0.9, 9)]
-    return {
-        "margin": 1.1,
-        "temperature": 1.62,
-        "nll": 0.63,
-        "nll_calibrated": 0.58,
-        "ece": 0.11,
-        "ece_calibrated": 0.034,
-        "length_correlation": 0.22,
-        "reliability": [
-            {"low": c - 0.05, "high": c + 0.05, "n": n, "confidence": c, "accuracy": right}
-            for c, right, n in bins
-        ],
-        "accuracy_by_pool": {
-            "Everything": {"n": 61, **_shares(0.71, 61), "ece": 0.04},
-            "Code": {"n": 17, **_shares(0.58, 17), "ece": 0.12},
-        },
-        "accuracy_by_annotator": {
-            people[0]: {"n": 48, **_shares(0.74, 48), "ece": 0.03},
-            people[1]: {"n": 30, **_shares(0.6, 30), "ece": 0.09},
-        },
-    }
+    rng, scored = random.Random(5), []
+    for number in range(78):
+        difference = rng.gauss(0.0, 2.0)
+        picked = 1 if rng.random() < sigmoid(difference / 1.6) else -1
+        scored.append(
+            ScoredPick(
+                (picked * difference,),
+                (round(20 * rng.gauss(picked * difference / 4, 1.0)),),
+                pool="Code" if number % 5 == 0 else "Everything",
+                annotator=people[number % 8 > 4],
+                strength=number % 3 + 1,
+                prompt_id=f"prompt-{number}",
+            )
+        )
+    return report(scored)
 
 
 def _add_picks(store: Store) -> None:
