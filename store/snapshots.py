@@ -105,7 +105,8 @@ with talk as (
         coalesce(p.turn = max(p.turn) over (partition by p.conversation_id), true) as last_turn,
         case when trim(coalesce(j.edited_text, '')) <> '' then 'edited'
              when (j.preferred is not null and not p.a_text = p.b_text
-                   and not coalesce('length' in (p.a_finish_reason, p.b_finish_reason), false))
+                   and if(j.preferred = 'a', p.a_finish_reason, p.b_finish_reason)
+                       is distinct from 'length')
                  or j.verdict = 'ranked' then 'decided'
              else 'undecided' end as use
     from judgment_live j
@@ -149,7 +150,7 @@ USABLE = """
 select count(*) as n from judgment_live j join pair p on p.pair_id = j.pair_id
 where j.seq <= $up_to and list_contains($sources, j.source) and (j.verdict = 'ranked'
     or j.preferred is not null and not p.a_text = p.b_text
-    and not coalesce('length' in (p.a_finish_reason, p.b_finish_reason), false))
+    and if(j.preferred = 'a', p.a_finish_reason, p.b_finish_reason) is distinct from 'length')
 """
 BOTH = "copy (" + QUERY + ") to $file (format parquet)"
 SPLIT = """

@@ -22,8 +22,9 @@ from train.dpo_trainer import encode_pair
 from train.encoding import Encoder, Unfit, common_prefix, open_tokenizer
 from train.fitting import full_batches, share_right, warmup_steps
 from train.kto import balance, neighbours
+from train.kto import encode as encode_answer
 from train.launch import divided
-from train.picks import Comparison, ExampleRow, PairRow, RankingRow
+from train.picks import AnswerRow, Comparison, ExampleRow, PairRow, RankingRow
 from train.quantized import base_arguments
 from train.reward_trainer import encode_ranking
 from train.run_folder import RunFolder
@@ -222,6 +223,21 @@ def templated(encoder: Encoder, template: str, at: datetime | None = None) -> En
 
 
 ROLES = "{% for m in messages %}{{ m['role'] + ': ' + CONTENT + ' ' }}{% endfor %}"
+
+
+def test_a_rejected_answer_that_was_cut_has_no_end(encoder: Encoder) -> None:
+    def rejected(text: str, cut: bool) -> str:
+        row = PairRow(HELLO, "Because of the air.", text, 1.0, 1.0, "pick", rejected_cut=cut)
+        columns, length = encode_pair(encoder, row)
+        chosen, other = columns["chosen_ids"], columns["rejected_ids"]
+        assert length == len(columns["prompt_ids"]) + max(len(chosen), len(other))
+        assert encoder.tokenizer.decode(chosen) == "Because of the air.<|end|>"
+        return str(encoder.tokenizer.decode(other))
+
+    assert rejected("No idea", cut=False) == "No idea<|end|>"
+    assert rejected("No idea", cut=True) == "No idea"
+    bad = AnswerRow(HELLO, "No idea", False, "pick", cut=True)
+    assert encoder.tokenizer.decode(encode_answer(encoder, bad)[0]["completion_ids"]) == "No idea"
 
 
 def test_messages_that_a_template_refuses_are_unfit(encoder: Encoder) -> None:

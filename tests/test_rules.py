@@ -252,14 +252,22 @@ def test_an_edit_mends_what_was_wrong_with_the_answer() -> None:
     same = pick("left", "A", "A", edited_text="Better")
     assert told(pair_rows(same, DpoSettings())) == [("Better", "A", 1, 1, "edit")]
     cut = pick("left", edited_text="Better", cut="A")
-    assert told(pair_rows(cut, DpoSettings())) == [("Better", "B", 1, 1, "edit")]
+    rows = pair_rows(cut, DpoSettings())
+    assert told(rows) == [("Better", "A", 1, 1, "edit"), ("Better", "B", 1, 1, "edit")]
+    assert [row.rejected_cut for row in rows] == [True, False]
     (row,) = ranking_rows(cut, RewardSettings())
-    assert (row.answers, row.comparisons) == (["B", "Better"], [Comparison(1, 0, 0.9, 0, "edit")])
+    assert row.answers == ["A", "B", "Better"]
+    assert [(one.better, one.worse) for one in row.comparisons] == [(2, 0), (2, 1)]
+    empty = pick("left", "", "B", edited_text="Better")
+    assert told(pair_rows(empty, DpoSettings())) == [("Better", "B", 1, 1, "edit")]
     assert why_none(cut, DpoSettings(edits="drop")) == "cut"
     assert example_rows(cut, SftSettings()) == [ExampleRow(WHY, "Better", "edit")]
     assert [row.answer for row in answer_rows(cut, KtoSettings())] == ["Better", "B"]
     other_cut = pick("left", edited_text="Better", cut="B")
-    assert told(pair_rows(other_cut, DpoSettings())) == [("Better", "A", 1, 1, "edit")]
+    assert told(pair_rows(other_cut, DpoSettings())) == [
+        ("A", "B", 1, 1, "pick"),
+        ("Better", "A", 1, 1, "edit"),
+    ]
 
 
 # --- four answers --------------------------------------------------------------------------------
@@ -308,10 +316,11 @@ def test_a_cut_or_equal_answer_of_four_spoils_only_its_own_comparisons() -> None
     def pairs(one: Pick) -> list[tuple[str, str]]:
         return [(row.chosen, row.rejected) for row in pair_rows(one, DpoSettings())]
 
-    assert pairs(ranked(cut="A")) == [("B", "C"), ("B", "D"), ("D", "C")]
+    assert pairs(ranked(cut="A")) == [("B", "C"), ("B", "A"), ("B", "D"), ("D", "C")]
     (row,) = ranking_rows(ranked(cut="A"), RewardSettings())
-    assert row.answers == ["B", "C", "D"]
-    assert [(c.better, c.worse) for c in row.comparisons] == [(0, 1), (0, 2), (2, 1)]
+    assert row.answers == ["A", "B", "C", "D"]
+    assert [(c.better, c.worse) for c in row.comparisons] == [(1, 2), (1, 0), (1, 3), (3, 2)]
+    assert pairs(ranked(cut="B")) == [("A", "C"), ("D", "C")]
     alike = pick("ranked", "A", "B", "B", "D", best=1, worst=3)
     assert pairs(alike) == [("B", "D"), ("B", "A"), ("A", "D"), ("B", "D")]
     assert why_none(ranked(cut="ABCD"), DpoSettings()) == "cut"
@@ -338,13 +347,14 @@ def test_all_turns_or_the_last_one(part: Part) -> None:
         (pick("left", "A", " A\n"), "identical", "identical", None),
         (pick("left", "A", "A", cut="A"), "identical", "identical", "cut"),
         (pick("left", cut="A"), "cut", None, "cut"),
-        (pick("left", cut="B"), "cut", None, None),
-        (pick("left", cut="AB"), "cut", "cut", "cut"),
+        (pick("left", cut="B"), None, None, None),
+        (pick("left", cut="AB"), "cut", None, "cut"),
+        (pick("left", "A", "", cut="A"), "empty", "empty", "cut"),
         (pick("left", "", "B"), "empty", None, "empty"),
         (pick("left", "A", " "), "empty", None, None),
         (pick("left", "", " "), "empty", "empty", "empty"),
         (pick("both_bad", "", " "), "both_bad", "empty", "both_bad"),
-        (pick("both_bad", cut="AB"), "both_bad", "cut", "both_bad"),
+        (pick("both_bad", cut="AB"), "both_bad", None, "both_bad"),
     ],
 )
 def test_what_cannot_be_learned_from(
@@ -356,9 +366,16 @@ def test_what_cannot_be_learned_from(
     assert why_none(one, SftSettings()) == sft
 
 
-def test_kto_keeps_the_answer_that_is_whole() -> None:
+def test_an_answer_that_was_cut_may_lose_but_not_win() -> None:
     assert answer_rows(pick("left", cut="A"), KtoSettings()) == [AnswerRow(WHY, "B", False, "pick")]
-    assert answer_rows(pick("left", cut="B"), KtoSettings()) == [AnswerRow(WHY, "A", True, "pick")]
+    assert answer_rows(pick("left", cut="B"), KtoSettings()) == [
+        AnswerRow(WHY, "A", True, "pick"),
+        AnswerRow(WHY, "B", False, "pick", cut=True),
+    ]
+    (row,) = pair_rows(pick("left", cut="B"), DpoSettings())
+    assert row == PairRow(WHY, "A", "B", 1, 1, "pick", rejected_cut=True)
+    tied = pick("tie", cut="B")
+    assert why_none(tied, DpoSettings(ties="soft")) == "cut", "nobody says which one lost"
 
 
 # --- every pick under every setting --------------------------------------------------------------

@@ -346,6 +346,18 @@ def test_a_few_edits_are_held_out_too(store: Store, ann: User, tmp_path: Path) -
     assert held_out(store, tmp_path / "frozen") == {"left": 40, "edit": 1}
 
 
+def test_a_pick_over_an_answer_that_was_cut_is_held_out_like_any_other(
+    store: Store, ann: User, tmp_path: Path
+) -> None:
+    for number in range(8):
+        add_pair(store, f"Item {number}?", "Better.", "Worse, but", ends=("stop", "length"))
+        pick(store, ann)
+    add_picks(store, ann, 8, "tie")
+    freeze(store, tmp_path / "frozen")
+    held_out = [row["verdict"] for row in rows_of(tmp_path / "frozen")["eval"]]
+    assert sorted(held_out) == ["left", "left", "tie", "tie"]
+
+
 def test_ties_do_not_take_the_places_of_picks(store: Store, ann: User, tmp_path: Path) -> None:
     add_imports(store, 8)
     without = held_out(store, tmp_path / "without")

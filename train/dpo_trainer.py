@@ -43,6 +43,8 @@ def encode_pair(encoder: Encoder, row: PairRow) -> tuple[dict[str, Any], int]:
     chosen, rejected = encoder.answers(row.prompt, [row.chosen, row.rejected])
     if chosen.ids == rejected.ids:
         raise Unfit("alike", ALIKE)
+    if row.rejected_cut:
+        rejected = encoder.without_end(rejected)
     length = max(len(chosen.ids), len(rejected.ids))
     columns = {
         "prompt_ids": chosen.prompt,

@@ -2,7 +2,8 @@
 
 Prompt and answer are rendered as TRL does it: the answer begins where the rendering of the prompt
 alone and that of the whole conversation part, so a template that closes a turn trains the end
-token. Nothing is cut: a cut answer would lose its end token and a cut prompt its question.
+token. Nothing is cut: a cut answer would lose its end token and a cut prompt its question. An
+answer that vLLM cut is read without an end, for it had none.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class Encoder:
         self.tokenizer = tokenizer
         self.parted_early = 0  # rows so far whose conversation has not the whole prompt in it
         self._prompts: dict[str, list[int]] = {}
+        self._end: int | None = None  # tokens with which the template closes an answer
 
     def prompt(self, messages: list[Message]) -> list[int]:
         """As vLLM renders it before it samples an answer. Raises Unfit."""
@@ -66,6 +68,14 @@ class Encoder:
         shared = min(common_prefix(prompt, ids) for ids in whole)
         self.parted_early += shared < len(prompt)
         return [Encoded(ids[:shared], ids[shared:]) for ids in whole]
+
+    def without_end(self, one: Encoded) -> Encoded:
+        """As a text that was cut stands there, before the template closes it."""
+        if self._end is None:
+            asked: Message = {"role": "user", "content": "?"}
+            yes, no = (self._ids([asked, {"role": "assistant", "content": text}]) for text in "10")
+            self._end = common_prefix(yes[::-1], no[::-1])
+        return Encoded(one.prompt, one.answer[: len(one.answer) - self._end])
 
     def _ids(self, messages: list[Message], **options: Any) -> list[int]:
         options["strftime_now"] = self.at.strftime

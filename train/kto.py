@@ -82,6 +82,8 @@ def main(run: RunFolder) -> dict[str, Any]:
 
 def encode(encoder: Encoder, row: AnswerRow) -> tuple[dict[str, Any], int]:
     (one,) = encoder.answers(row.prompt, [row.answer])
+    if row.cut:
+        one = encoder.without_end(one)
     columns = {"prompt_ids": one.prompt, "completion_ids": one.answer, "label": row.good}
     return columns, len(one.ids)
 

@@ -32,7 +32,7 @@ PEOPLES: tuple[Origin, ...] = ("pick", "ranked")  # which of the model's answers
 @dataclass(frozen=True, slots=True)
 class Answer:
     text: str
-    cut: bool  # ended by max_tokens: training would put an end where there is none
+    cut: bool  # ended by max_tokens: there is no end to learn
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,7 @@ class PairRow:
     p: float  # probability that `chosen` is the better one
     weight: float
     origin: Origin
+    rejected_cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,7 @@ class AnswerRow:
     answer: str
     good: bool
     origin: Origin
+    cut: bool = False  # of bad ones only
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ MESSAGES = {
     "Set both_bad to negatives, or annotate some more.",
     "all_identical": "Both answers of every pick are the same text. Raise sampler.temperature, or "
     "annotate other prompts.",
-    "all_cut": "Every pick has an answer that was cut at the length limit. Raise "
+    "all_cut": "The picked answer of every pick was cut at the length limit. Raise "
     "sampler.max_tokens, or annotate other prompts.",
     "all_empty": "Every pick has an empty answer. Annotate other prompts.",
     "all_no_edit": "No pick has an edited answer. Edit some answers, or set answers to picked.",

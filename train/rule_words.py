@@ -23,7 +23,7 @@ SENTENCES = {
     "both_bad.drop": "Picks of both bad are left out.",
     "both_bad.negatives": "Of both bad, every answer is a bad one.",
     "edits.beats": "An edited answer beats the answer that it corrects, clearly; where that one "
-    "was cut or is empty, the others.",
+    "was cut or is empty, the others too.",
     "edits.replaces": "An edited answer takes the place of the answer that it corrects.",
     "edits.drop": "Edits are not used.",
     "ranked.all": "Of four answers the best beats the other three, and the two in the middle beat "
@@ -34,9 +34,9 @@ SENTENCES = {
     "ranked.best": "Of four answers the best is imitated.",
     "turns.all": "Every turn of a conversation counts.",
     "turns.last": "Of a conversation only the last turn counts.",
-    "left_out.compared": "Comparisons with an empty answer, with one that was cut at the length "
-    "limit, or of equal texts are left out.",
-    "left_out.marked": "Empty answers, answers that were cut at the length limit, and picks "
+    "left_out.compared": "Comparisons with an empty answer, between equal texts, or won by an "
+    "answer that was cut at the length limit are left out.",
+    "left_out.marked": "Empty answers, good ones that were cut at the length limit, and picks "
     "between equal texts are left out.",
     "left_out.imitated": "Empty answers and those that were cut at the length limit are left out.",
 }

@@ -62,8 +62,10 @@ def pair_rows(pick: Pick, settings: DpoSettings) -> list[PairRow]:
     rows = []
     for duel in _duels(pick, settings)[0]:
         p, weight, _ = _graded(duel, settings.strength)
-        chosen, rejected = texts[duel.better].text, texts[duel.worse].text
-        rows.append(PairRow(pick.prompt, chosen, rejected, p, weight, duel.origin))
+        chosen, rejected = texts[duel.better], texts[duel.worse]
+        rows.append(
+            PairRow(pick.prompt, chosen.text, rejected.text, p, weight, duel.origin, rejected.cut)
+        )
     return rows
 
 
@@ -145,17 +147,16 @@ def _duels(pick: Pick, settings: DpoSettings | RewardSettings) -> tuple[list[_Du
     if settings.edits == "use" and top is not None and _edit(pick):
         wanted += [_Duel(edit, place, "edit", CLEARLY) for place in _corrected(pick, top)]
     texts = _texts(pick)
-    faults = [_fault(texts[duel.better], texts[duel.worse]) for duel in wanted]
+    faults = [_fault(duel, texts) for duel in wanted]
     found = [duel for duel, fault in zip(wanted, faults, strict=True) if fault is None]
     return found, None if found else _worst(faults)
 
 
 def _corrected(pick: Pick, top: int) -> list[int]:
-    """What the edit is held against: the answer that it corrects or, where that one was cut or is
-    empty, those that it was picked over."""
-    if not (pick.answers[top].cut or _blank(pick.answers[top])):
-        return [top]
-    return [place for place in range(len(pick.answers)) if place != top]
+    """What the edit is held against: the answer that it corrects and, where that one was cut or is
+    empty and so cannot win, those that it was picked over."""
+    others = [place for place in range(len(pick.answers)) if place != top]
+    return [top, *others] if pick.answers[top].cut or _blank(pick.answers[top]) else [top]
 
 
 def _said(pick: Pick, ranked: str) -> list[_Duel]:
@@ -191,9 +192,9 @@ def _marked(pick: Pick, settings: KtoSettings) -> tuple[list[AnswerRow], Reason 
         marks = [(good, True), (low, False)]
     origin = _origin(pick, settings.edits == "use")
     kept = [
-        AnswerRow(pick.prompt, answer.text, good, origin)
+        AnswerRow(pick.prompt, answer.text, good, origin, answer.cut)
         for answer, good in marks
-        if not (_blank(answer) or answer.cut)
+        if not (_blank(answer) or (good and answer.cut))
     ]
     return kept, None if kept else _worst([_blank(answer) or "cut" for answer, _ in marks])
 
@@ -233,13 +234,16 @@ def _origin(pick: Pick, edits: bool) -> Origin:
     return pick.verdict if pick.verdict in ("ranked", "both_bad", "tie") else "pick"
 
 
-def _fault(one: Answer, other: Answer) -> Reason | None:
-    """Why these two cannot be compared."""
-    if blank := _blank(one) or _blank(other):
+def _fault(duel: _Duel, texts: Sequence[Answer]) -> Reason | None:
+    """Why its two answers cannot be compared. One that was cut may lose: what there is of it was
+    read. It may not win, or nobody learns to end."""
+    better, worse = texts[duel.better], texts[duel.worse]
+    if blank := _blank(better) or _blank(worse):
         return blank
-    if _same(one, other):
+    if _same(better, worse):
         return "identical"
-    return "cut" if one.cut or other.cut else None
+    tied = duel.strength is None
+    return "cut" if better.cut or (tied and worse.cut) else None
 
 
 def _blank(answer: Answer) -> Reason | None:
