@@ -36,10 +36,10 @@ from store.database import Store
 from store.rows import RUN_KINDS, Invalid, Run, RunKind
 from train.loop import TrainLoop
 from train.outlook import run_warnings, time_left_s
-from train.plan import steps_of
 from train.planning import parts_of
 from train.process import tail
 from train.settings import BY_TOKEN, KINDS, Part
+from train.steps import steps_of
 from train.words import words
 
 USUAL_FOLDER = "data"  # default of app.data_dir

@@ -15,15 +15,12 @@ from torch.utils.data import DataLoader
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
-from store.rows import Invalid
 from train import sft
 from train.batching import SimilarLengths
 from train.dpo_trainer import encode_pair
 from train.encoding import Encoder, Unfit, common_prefix, open_tokenizer
-from train.fitting import full_batches, share_right, warmup_steps
 from train.kto import balance, neighbours
 from train.kto import encode as encode_answer
-from train.launch import divided
 from train.picks import AnswerRow, Comparison, ExampleRow, PairRow, RankingRow
 from train.quantized import base_arguments
 from train.reward_trainer import encode_ranking
@@ -50,53 +47,6 @@ HELLO: Any = [{"role": "user", "content": "Why is the sky blue?"}]
 )
 def test_points_lie_evenly_between_the_ends(steps: int, times: int, expected: list[int]) -> None:
     assert points(steps, times) == expected
-
-
-@pytest.mark.parametrize(
-    ("batch", "accumulate", "processes", "expected"),
-    [(2, 8, 1, (2, 8)), (2, 8, 2, (2, 4)), (16, 1, 2, (8, 1)), (4, 3, 2, (2, 3))],
-)
-def test_processes_share_the_rows_of_a_step(
-    batch: int, accumulate: int, processes: int, expected: tuple[int, int]
-) -> None:
-    assert divided(batch, accumulate, processes) == expected
-    assert processes * expected[0] * expected[1] == batch * accumulate
-
-
-@pytest.mark.parametrize(
-    ("share", "steps", "expected"),
-    [(0.1, 100, 10), (0.1, 7, 1), (0.1, 1, 0), (0.0, 9, 0), (1, 9, 8)],
-)
-def test_every_run_has_a_step_with_a_learning_rate(share: float, steps: int, expected: int) -> None:
-    assert warmup_steps(share, steps) == expected
-
-
-def test_a_step_that_cannot_be_shared() -> None:
-    with pytest.raises(Invalid, match=r"^3 processes cannot share a step of 4 x 2 rows\. "):
-        divided(4, 2, 3)
-
-
-@pytest.mark.parametrize(
-    ("rows", "batch", "processes", "kept", "size"),
-    [
-        (5, 16, 1, 5, 5),  # all at once
-        (16, 16, 1, 16, 16),
-        (22, 16, 1, 22, 11),
-        (23, 16, 1, 22, 11),  # a prime would go one by one
-        (40, 16, 1, 40, 10),
-        (100, 16, 1, 100, 10),
-        (17, 16, 1, 16, 16),
-        (34, 16, 1, 33, 11),
-        (41, 16, 2, 40, 10),
-        (1, 16, 2, 1, 1),
-    ],
-)
-def test_held_out_rows_fill_whole_batches(
-    rows: int, batch: int, processes: int, kept: int, size: int
-) -> None:
-    found, eval_batch = full_batches([{"n": n} for n in range(rows)], batch, processes)
-    assert (len(found), eval_batch) == (kept, size)
-    assert len(found) == 1 or len(found) % (eval_batch * processes) == 0
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -301,14 +251,6 @@ def test_neighbours_answer_other_prompts_of_the_batch() -> None:
     assert as_trl == [[12], [10], [11], [14], [13]]
     same = neighbours([[1], [1], [2], [3], [3]], answers, batch=3)
     assert same == [[12], [12], [11], [14], [13]]
-
-
-def test_accuracy_counts_picks_and_not_rows() -> None:
-    """One pick right, a ranking with three of five right; an edit and a tie say nothing."""
-    right = [1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 1.0, 0.0]
-    judged = [0, 1, 1, 1, 1, 1, None, None]
-    assert share_right(right, judged) == (pytest.approx((1 + 0.6) / 2), 2)
-    assert share_right([1.0], [None]) == (0.0, 0)
 
 
 def test_the_app_knows_all_trackers() -> None:

@@ -110,7 +110,7 @@ class OrderedRows:
         parts = self.args.world_size
         if parts == 1:
             return order
-        # Whole batches side by side, or a part of each batch: see launch.divided.
+        # Whole batches side by side, or a part of each batch: see train/steps.py.
         together = parts if self.args.train_batch_size == self.batch else 1
         step = self.args.gradient_accumulation_steps * together
         return WholeBatches(order, self.batch, together, step)

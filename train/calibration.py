@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from train.interval import wilson
+from train.interval import accuracy_of
 
 BINS = 10  # at most, of equal width between a confidence of 50 % and of 100 %
 EACH_BIN = 10  # picks in the mean: the error of a bin with fewer is chance
@@ -200,9 +200,7 @@ def by_group(picks: Iterable[ScoredPick], key: str) -> dict[str, Mapping[str, fl
 
 def _group(picks: Sequence[ScoredPick]) -> dict[str, float]:
     """The accuracy with its 95 % interval of picks; comparisons of one depend on each other."""
-    share = accuracy(points_of(picks))
-    low, high = wilson(share, len(picks))
-    return {"accuracy": share, "accuracy_low": low, "accuracy_high": high}
+    return accuracy_of(accuracy(points_of(picks)), len(picks))
 
 
 def sigmoid(x: float) -> float:

@@ -24,18 +24,17 @@ from train.encoding import Encoded
 from train.fitting import (
     Job,
     Rows,
-    accuracy_of,
     callbacks,
     configured,
     fit,
     open_job,
     read_picks,
     read_rows,
-    share_right,
     shown,
     start,
     write_scored,
 )
+from train.interval import accuracy_of, share_right
 from train.losses import PairLoss
 from train.picks import PairRow
 from train.rules import pair_rows

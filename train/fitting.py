@@ -18,14 +18,12 @@ tokens of its longest sequence). `fit` raises Stopped when somebody asked for an
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow.parquet
 import torch
@@ -36,10 +34,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from store.rows import Invalid
 from train.encoding import Encoded, Encoder, Unfit, day_of, open_tokenizer
-from train.interval import wilson
-from train.launch import shared_step
 from train.picks import PEOPLES, Pick, Row
-from train.plan import steps_of
 from train.quantized import (
     base_arguments,
     computes_in,
@@ -55,12 +50,12 @@ from train.run_folder import RunFolder, step_of
 from train.sampling import Prompt, Samples, logprobs
 from train.script import Stopped, disk_is_full, enough_rows, is_main, processes
 from train.settings import CommonSettings, stored
+from train.steps import full_batches, shared_step, steps_of, warmup_steps
 from train.trackers import tracker_arguments, trackers
 from train.watching import AtPoints, KeepBest, Progress, StopOnNaN, StopWhenAsked
 
 Columns = dict[str, Any]
 Encode = Callable[[Encoder, Any], tuple[Columns, int]]
-T = TypeVar("T")
 SCORED = 64  # held-out answers whose log-probabilities are kept
 LOGS = 50  # lines of progress.jsonl in a run, about
 
@@ -173,24 +168,6 @@ def read_picks(run: RunFolder, split: str) -> list[Pick]:
     return [Pick.of(row) for row in table.to_pylist()]
 
 
-def full_batches(rows: list[T], batch: int, parts: int = 1) -> tuple[list[T], int]:
-    """Rows and a batch size such that the trainer's mean over batches is the mean over rows.
-
-    Where a number of rows has no good divisor, the last row or two are left out. `parts`: processes
-    that share the rows.
-    """
-    for kept in range(len(rows) // parts * parts, 0, -parts):
-        size = divisor(kept // parts, batch)
-        if kept // parts // size <= 2 * math.ceil(kept / parts / batch):
-            return rows[:kept], size
-    return rows, 1
-
-
-def divisor(rows: int, most: int) -> int:
-    """The largest divisor of `rows` that is at most `most`."""
-    return next(size for size in range(min(rows, most), 0, -1) if rows % size == 0)
-
-
 def sample_prompts(job: Job, picks: Iterable[Pick]) -> list[Prompt]:
     """The first few that fit and are told apart; a reward model writes no answers."""
     found: dict[str, Prompt] = {}
@@ -269,11 +246,6 @@ def configured(kind: Any, job: Job, rows: Rows, **own: Any) -> Any:
     return made
 
 
-def warmup_steps(share: float, steps: int) -> int:
-    """The learning rate of the first one is 0, so a run of one step has none."""
-    return min(math.ceil(share * steps), steps - 1)
-
-
 def callbacks(job: Job, rows: Rows) -> list[Any]:
     """In the order in which they are called; the log line comes before what reads it."""
     settings, run = job.settings, job.run
@@ -347,24 +319,6 @@ def shown(scores: dict[str, Any], **names: str) -> dict[str, float]:
     """Our names for the trainer's held-out scores: eval_loss, and those given as ours=theirs."""
     wanted = {"eval_loss": "eval_loss"} | names
     return {ours: float(scores[theirs]) for ours, theirs in wanted.items() if theirs in scores}
-
-
-def share_right(right: Sequence[float], judged: Sequence[int | None]) -> tuple[float, int]:
-    """Mean over picks of the share of their rows that are right, and the number of picks.
-
-    Five comparisons of one ranking are one pick: they are not five opinions.
-    """
-    by_pick: dict[int, list[float]] = {}
-    for value, pick in zip(right, judged, strict=True):
-        if pick is not None:
-            by_pick.setdefault(pick, []).append(value)
-    return (fmean(map(fmean, by_pick.values())) if by_pick else 0.0), len(by_pick)
-
-
-def accuracy_of(share: float, rows: int) -> dict[str, float]:
-    """With its 95 % interval. `rows`: that it was counted on."""
-    low, high = wilson(share, rows)
-    return {"accuracy": share, "accuracy_low": low, "accuracy_high": high}
 
 
 def write_scored(job: Job, trainer: Any, rows: Rows, answers: list[Encoded]) -> None:

@@ -1,7 +1,7 @@
 """How a training script is started: in one process, by accelerate in several, or on a Ray cluster.
 
-What it needs to start is made here: its folder on the storage, its command and environment, and how
-processes share a step. train/runs.py starts it as a child process.
+What it needs to start is made here: its folder on the storage, its command and its environment.
+train/runs.py starts it as a child process.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Literal
 
 from store.rows import Invalid
 from train.process import import_path
-from train.settings import AnySettings, Part
+from train.settings import Part
 
 MODULES: dict[Part, str] = {
     "sft": "train.sft",
@@ -98,26 +98,6 @@ def environment(config: LaunchConfig, gpu_memory: float | None = None) -> dict[s
         bound = f"per_process_memory_fraction:{left:.2f}"
         env[ALLOCATOR] = f"{own},{bound}" if own else bound
     return env
-
-
-def shared_step(part: Part, settings: AnySettings, processes: int) -> tuple[int, int]:
-    """Batch and accumulation of each of the processes. Raises Invalid."""
-    batch, accumulate = divided(settings.batch, settings.accumulate, processes)
-    if part == "kto" and batch < 2:
-        raise Invalid("KTO compares the rows of a batch: set batch to 2 or more for each process.")
-    return batch, accumulate
-
-
-def divided(batch: int, accumulate: int, parts: int) -> tuple[int, int]:
-    """Batch and accumulation of each of `parts` processes: together the same rows in a step."""
-    if accumulate % parts == 0:
-        return batch, accumulate // parts
-    if batch % parts == 0:
-        return batch // parts, accumulate
-    raise Invalid(
-        f"{parts} processes cannot share a step of {batch} x {accumulate} rows. "
-        f"Set batch or accumulate to a multiple of {parts}."
-    )
 
 
 def place(folder: Path, config: LaunchConfig) -> None:

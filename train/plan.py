@@ -6,7 +6,6 @@ or dropped for one reason.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +15,7 @@ from train.picks import PEOPLES, AnswerRow, Origin, Pick, Reason
 from train.plan_words import MESSAGES, WORDS
 from train.rules import rows_of, why_none
 from train.settings import AnySettings, DpoSettings, Part
+from train.steps import steps_of
 
 LEAST_PICKS = 8  # that say which answer is better; fewer teach noise
 LEAST_ROWS = 4  # to train on; the scripts ask for as many that fit
@@ -134,11 +134,6 @@ def plan(
         warnings=[],
     )
     return replace(counted, warnings=_warnings(counted, [*to_train, *to_measure], settings))
-
-
-def steps_of(rows: int, settings: AnySettings) -> int:
-    """How many it takes, unless rows turn out too long; processes share a step's rows."""
-    return math.ceil(rows / (settings.batch * settings.accumulate)) * settings.epochs
 
 
 def problem(planned: Plan) -> Remark | None:

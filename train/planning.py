@@ -15,7 +15,6 @@ from store.database import Store
 from store.rows import Invalid, RunKind, Source
 from train import space
 from train.base_model import BaseModel
-from train.launch import shared_step
 from train.picks import Pick
 from train.plan import Plan, plan
 from train.plan import problem as too_little
@@ -27,6 +26,7 @@ from train.rule_words import rule_of
 from train.rules import rows_of
 from train.run_folder import ADAPTER_CONFIG, RunFolder
 from train.settings import AnySettings, Field, Part, form, override
+from train.steps import shared_step
 from train.trackers import check as check_trackers
 
 PRECISION = {"nf4": "nf4", "none": "bf16"}  # of the base, by policy.quantization
