@@ -12,13 +12,14 @@ from store.rows import utc_now
 
 TONES = {
     "running": "blue",
-    "done": "good",
+    "paused": "warn",
     "failed": "bad",
     "candidate": "blue",
     "champion": "good",
     "rejected": "bad",
     "promoted": "good",
 }
+HOUR, DAY = 3600, 86400  # seconds
 ROWS = (
     *("rows_train", "rows_eval", "rows_too_long", "rows_identical", "rows_cut"),
     *("rows_refused", "rows_alike"),
@@ -50,7 +51,7 @@ def more_html(left_out: int, lang: str) -> str:
 
 
 def percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
+    return f"{100 * value:.1f}".removesuffix(".0") + "%"
 
 
 def span(seconds: float, lang: str) -> str:
@@ -58,16 +59,15 @@ def span(seconds: float, lang: str) -> str:
     if seconds < 60:
         return translate(lang, "research.span.s", s=seconds)
     if seconds < 3600:
-        return translate(lang, "research.span.min", min=seconds // 60, s=f"{seconds % 60:02d}")
-    minutes = f"{seconds % 3600 // 60:02d}"
-    return translate(lang, "research.span.h", h=seconds // 3600, min=minutes)
+        return translate(lang, "research.span.min", min=seconds // 60, s=seconds % 60)
+    return translate(lang, "research.span.h", h=seconds // 3600, min=seconds % 3600 // 60)
 
 
 def ago(then: datetime, lang: str) -> str:
     seconds = (utc_now() - then).total_seconds()
-    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
-        if (count := int(seconds // size)) > 0:
-            return translate(lang, f"research.ago.{unit}", n=count)
+    for least, size, unit in ((2 * DAY, DAY, "day"), (HOUR, HOUR, "hour"), (60, 60, "minute")):
+        if seconds >= least:
+            return translate(lang, f"research.ago.{unit}", n=int(seconds // size))
     return translate(lang, "research.ago.now")
 
 
@@ -77,7 +77,7 @@ def accuracy(metrics: dict[str, Any]) -> str:
     if not isinstance(value, (int, float)):
         return ""
     if isinstance(low, (int, float)) and isinstance(high, (int, float)):
-        return f"{percent(value)} [{100 * low:.1f}, {100 * high:.1f}]"
+        return f"{percent(value)} [{percent(low)}, {percent(high)}]"
     return percent(value)
 
 

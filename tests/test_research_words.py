@@ -21,7 +21,7 @@ from annotate.language import catalogue, languages, translate
 from annotate.reasons import PATTERNS, why
 from annotate.research_cards import agreement_card, round_card
 from annotate.views import Overview
-from annotate.wording import ago, kind_of, rows_used, span, state_of
+from annotate.wording import accuracy, ago, kind_of, rows_used, span, state_of
 from store import runs
 from store.rows import RUN_KINDS, Invalid, PolicyStatus, RunStatus, utc_now
 from tests.stored import completion
@@ -196,13 +196,17 @@ def test_spans_and_counts() -> None:
     assert [span(s, "en") for s in (-3, 59, 61, 7260)] == [
         "0 s",
         "59 s",
-        "1 min 01 s",
-        "2 h 01 min",
+        "1 min 1 s",
+        "2 h 1 min",
     ]
-    assert [span(s, CHINESE) for s in (59, 61, 7260)] == ["59 秒", "1 分 01 秒", "2 小时 01 分"]
+    assert [span(s, CHINESE) for s in (59, 61, 7260)] == ["59 秒", "1 分 1 秒", "2 小时 1 分"]
     then = utc_now() - timedelta(hours=1, minutes=5)
     assert (ago(then, "en"), ago(then, CHINESE)) == ("1 hour ago", "1 小时前")
     assert ago(utc_now(), "en") == "just now"
+    assert ago(utc_now() - timedelta(hours=47, minutes=5), "en") == "47 hours ago"
+    assert ago(utc_now() - timedelta(hours=49), "en") == "2 days ago"
+    shares = {"accuracy": 0.654, "accuracy_low": 0.5, "accuracy_high": 0.8189}
+    assert accuracy(shares) == "65.4% [50%, 81.9%]", "as the training room writes it"
     metrics = {"rows_train": 1200, "rows_eval": 0, "rows_cut": 1, "ties_dropped": 1}
     assert rows_used(metrics, "en") == ["1,200 to train on", "1 cut short", "1 tie left out"]
     assert rows_used(metrics, CHINESE) == ["训练 1,200 条", "截断 1 条", "未计入平局 1 条"]

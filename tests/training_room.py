@@ -17,6 +17,7 @@ from tests.stored import add_pair, add_policy, show
 from tests.stored import judge as judge_pair
 from train.calibration import ScoredPick, report, sigmoid
 from train.gate import GateConfig, judge
+from train.interval import accuracy_of
 from train.plan import plan
 from train.planning import picks_of
 from train.precision import Gap
@@ -183,7 +184,7 @@ def _done(store: Store, run_id: str, share: float | None, more: Any = None) -> N
         "eval_loss": 0.56,
     }
     if share is not None:
-        metrics |= _shares(share, 16) | {"margin": 0.41, "precision_gap": GAP}
+        metrics |= accuracy_of(share, 16) | {"margin": 0.41, "precision_gap": GAP}
     _end(store, run_id, "DONE", "", metrics=metrics | (more or {}))
 
 
@@ -196,15 +197,6 @@ VERDICT = judge(
     picked=(9, 41),
 )
 GAP = Gap(mean=0.0062, max=0.31, tokens=1840, surprise=0.8, bound=0.02).as_dict()
-
-
-def _shares(accuracy: float, n: int) -> dict[str, float]:
-    half = 0.98 / math.sqrt(n)
-    return {
-        "accuracy": accuracy,
-        "accuracy_low": accuracy - half,
-        "accuracy_high": min(1.0, accuracy + half),
-    }
 
 
 def _round(store: Store) -> str:
