@@ -244,7 +244,6 @@ def test_a_run_from_the_champion_keeps_its_rank(planner: Planner, store: Store) 
     serve(store, "policy-000001")
     part = one(planner.preview("kto", {"start": "champion"}))
     assert part.champion is not None and part.problem is None
-    assert Path(part.champion.folder).is_absolute()
     assert (part.champion.policy_id, part.champion.rank, part.settings.rank) == (
         "policy-000001",
         2,

@@ -231,7 +231,7 @@ def test_a_cancel_while_the_policy_server_comes_back_publishes_nothing(
     nobody_there = PolicyConfig(url="http://127.0.0.1:9")  # so it stays at starting
     with looping(starter_dir, tmp_path, nobody_there) as loop:
         before = policies.everyone(loop.store)
-        loop.registry.server.start()
+        loop.trainer.server.start()
         run_id = loop.request("sft", None, SETTINGS | {"epochs": 1})
         wait(lambda: loop.trainer.folder(run_id).ending() == ("DONE", ""))
         wait(lambda: not children("train.sft"))

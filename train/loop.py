@@ -44,8 +44,7 @@ class TrainLoop:
         config: LoopConfig,
         on_champion: Callable[[], None],
     ) -> None:
-        self.store, self.registry, self.trainer = store, registry, trainer
-        self.config = config
+        self.store, self.trainer, self.config = store, trainer, config
         self.on_champion = on_champion
         self.rounds = Rounds(store, registry, trainer, trial, on_champion)
         self.drift = DriftMeter(store, trainer)

@@ -39,7 +39,6 @@ class Champion:
     """The policy that a run goes on from."""
 
     policy_id: str
-    folder: str  # absolute
     rank: int
 
 
@@ -229,7 +228,7 @@ class Planner:
         verify(folder, serving.adapter_sha256)
         check(folder, read_shapes(folder.parent), self.policy.max_rank)
         rank = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))["r"]
-        return Champion(serving.policy_id, str(folder), rank)
+        return Champion(serving.policy_id, rank)
 
 
 def picks_of(rows: Iterable[dict[str, Any]]) -> list[Pick]:
