@@ -72,7 +72,7 @@ PATTERNS = {
     r"accumulate to a multiple of (\d+)\.",
     "rank_now": r"The run has rank (\d+), which is above policy\.max_rank \((\d+)\) now\. "
     r"Raise that, or start a new run\.",
-    "start_gone": r"(policy-\d+), from which the run goes on, is not at (\S+) any more\. "
+    "start_gone": r"(policy-\d+), from which the run goes on, is not at (.+?) any more\. "
     r"Repeat the run: that looks for it anew\.",
     "data_changed": r"The frozen picks of (\S+) have changed, so it cannot be repeated\.",
     "server_down": r"The policy server is not up, so the new policy was not judged\.",
@@ -93,7 +93,7 @@ PATTERNS = {
     r"Use DDP\.",
     "no_room": r"The policy server did not make room for the run\. Start it again\.",
     "rank_above": r"rank (\d+) is above policy\.max_rank \((\d+)\)\.",
-    "adapter_gone": r"The adapter of (\S+) is not at (\S+) any more\. Restore it from a backup, or "
+    "adapter_gone": r"The adapter of (\S+) is not at (.+?) any more\. Restore it from a backup, or "
     r"start from the base\.",
     "files_changed": r"The files of (\S+) have changed since it was published\. Restore them "
     r"from a backup\.",
@@ -106,7 +106,7 @@ PATTERNS = {
     r"Lower train\.processes, or add machines to the cluster\.",
     "storage_taken": r"train\.storage already has a run (\S+), of another data directory\. Give "
     r"each data directory a storage of its own\.",
-    "storage_unusable": r"train\.storage cannot be used: (\S+): (.+?)\.",
+    "storage_unusable": r"train\.storage cannot be used: (.+?): (.+?)\.",
     "weights_not_finite": r"(\S+) is not finite; lower the learning rate",
     "in_log": r"(\w+): (.*) \(details in log\.txt\)",
     "no_template": r"The base model has no chat template\. Choose an instruct or chat model\.",

@@ -11,6 +11,7 @@ import typer
 from annotate.api_client import ApiClient
 from annotate.command_options import ConfigOption, Connect, DataDirOption, show
 from store.rows import Invalid, PrefloopError, RunKind
+from train.outlook import run_warnings
 
 Action = Literal["list", "show", "pause", "resume", "cancel", "repeat", "log"]
 SAID = {
@@ -231,6 +232,8 @@ def summary(run: dict[str, Any]) -> str:
             lines.append(f"  {name}: {_result(part)}")
     if warning := metrics.get("precision_gap", {}).get("warning"):
         lines.append(f"Warning: {warning}")
+    others = (one for one in run_warnings([], metrics=metrics) if one.key == "other_prompt")
+    lines += [f"Warning: {one.message}" for one in others]
     return "\n".join(lines)
 
 

@@ -17,7 +17,8 @@ one       run with {config, asked, can, resumable, place, time_left_s, warnings,
           wait; `repeat`: the command that does it once more, null when nothing does.
 progress  {progress: [line], from, next}; ask again with after=next. `from` below `after`: a resumed
           run went back; drop what you have from that line on. Lines of a round name their `part`.
-samples   [{step, part, prompt: [message], text, html, tokens, cut}]; `cut`: at the length limit
+samples   [{step, part, prompt: [message], text, html, words, tokens, cut}]; `cut`: at the length
+          limit
 """
 
 from __future__ import annotations

@@ -27,7 +27,10 @@ FRESH = (
     + """)),
             (select seq from trained)
         )
-    ) and pair_id not in (select pair_id from judgment where seq <= (select seq from trained))
+    ) and pair_id not in (
+        select pair_id from judgment
+        where seq <= (select seq from trained) and verdict not in ('skip', 'flag')
+    )
 ) to $file (format parquet, compression zstd)
 """
 )

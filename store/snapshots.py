@@ -40,7 +40,7 @@ def freeze(
 
     One row is one live pick with a verdict other than skip and flag: its prompt and answers and
     what was said about them. A prompt is wholly on one side of the split, with every conversation
-    that begins with it.
+    that begins as it does.
     """
     values = _values(store, sources, salt)
     folder.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from store.agreement import agreement, krippendorff_alpha
@@ -14,22 +16,24 @@ CODERS = ("*****34121133*3", "1*213343*******", "**21344*21133*4")
 
 
 def test_alpha_of_a_known_example() -> None:
-    units = [[said.count(value) for value in "1234"] for said in zip(*CODERS, strict=True)]
+    units = Counter(
+        tuple(said.count(value) for value in "1234") for said in zip(*CODERS, strict=True)
+    )
     assert krippendorff_alpha(units) == pytest.approx(0.691, abs=0.0005)
 
 
 @pytest.mark.parametrize(
-    ("counts", "alpha"),
+    ("units", "alpha"),
     [
-        ([[2, 0], [0, 2]], 1.0),
-        ([[1, 1], [1, 1]], -0.5),  # n = 4: 1 - 3 * 4 / 8
-        ([[2, 0], [2, 0]], None),
-        ([[1, 0], [0, 1]], None),
-        ([], None),
+        ({(2, 0): 1, (0, 2): 1}, 1.0),
+        ({(1, 1): 2}, -0.5),  # of 4 values: 1 - 3 * 4 / 8
+        ({(2, 0): 2}, None),
+        ({(1, 0): 1, (0, 1): 1}, None),
+        ({}, None),
     ],
 )
-def test_alpha_at_its_ends(counts: list[list[int]], alpha: float | None) -> None:
-    assert krippendorff_alpha(counts) == alpha
+def test_alpha_at_its_ends(units: dict[tuple[int, ...], int], alpha: float | None) -> None:
+    assert krippendorff_alpha(units) == alpha
 
 
 def test_people_who_see_a_pair_in_another_order_agree_on_it(store: Store) -> None:

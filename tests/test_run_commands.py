@@ -20,6 +20,7 @@ from store import runs, users
 from store.rows import Conflict, Invalid, NotFound, PrefloopError
 from tests.stored import add_imports, add_policy
 from tests.website import Site, made_site
+from train.outlook import SENTENCES
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +209,8 @@ def test_the_list_says_how_a_run_did(cli: typer.Typer, site: Site) -> None:
                 "rows_train": 18,
                 "rows_eval": 6,
                 "rows_cut": 1,
-                "precision_gap": {"mean": 0.0531, "warning": "It differs."},
+                "rows_other_prompt": 20,
+                "precision_gap": {"mean": 0.0531, "bound": 0.02, "warning": "It differs."},
                 "accuracy": 0.75,
                 "accuracy_low": 0.5,
                 "accuracy_high": 0.9,
@@ -222,6 +224,7 @@ def test_the_list_says_how_a_run_did(cli: typer.Typer, site: Site) -> None:
                     "held-out accuracy 75.0% (95 % interval 50.0% to 90.0%)"
                 ),
                 "Warning: It differs.",
+                "Warning: " + SENTENCES["other_prompt"].format(rows=20, all=24),
             ],
         ),
     ],

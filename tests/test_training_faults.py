@@ -182,7 +182,10 @@ def test_a_template_whose_prompt_is_not_in_the_conversation_is_told(
     opens = copied(base, tmp_path / "opens")
     template = opens / "chat_template.jinja"
     template.write_text(template.read_text() + "{% if add_generation_prompt %}Well, {% endif %}")
-    found = done(make_run(tmp_path / "run-1", "dpo", opens, epochs=1))
+    long = {"prompt": [{"role": "user", "content": "sun " * 300}]}
+    rows = [pick(n) for n in range(8)] + [pick(n, **long) for n in range(8, 20)]
+    found = done(make_run(tmp_path / "run-1", "dpo", opens, train=rows, epochs=1))
+    assert found["rows_too_long"] == 12
     (warning,) = (one for one in run_warnings([], metrics=found) if one.key == "other_prompt")
     rows = found["rows_train"] + found["rows_eval"]
     assert warning.values == {"rows": rows, "all": rows}

@@ -79,9 +79,10 @@ def nll(points: Sequence[Point], temperature: float = 1.0) -> float:
 
 
 def fit_temperature(points: Sequence[Point]) -> float:
-    """The most likely T, where ln T is normal around 0 with SPREAD; 1 when no point says anything.
+    """A most likely T, where ln T is normal around 0 with SPREAD; 1 when no point says anything.
 
-    Halves the interval of -ln T in which the slope changes its sign.
+    Halves the interval of -ln T in which the slope changes its sign; with hundreds of tiny
+    differences that are all right there may be another one beyond it.
     """
     low, high = math.log(1 / HOTTEST), math.log(1 / COLDEST)
     for _ in range(60):

@@ -47,8 +47,9 @@ class DriftMeter:
         facts: dict[str, Any] = {"accuracy": 1.0, "n": None}
         try:
             facts |= self._score(model)
-        except Exception as error:  # noqa: BLE001 - such as DuckDB's own, of a full disk
-            log.warning("drift could not be measured (%s: %s)", type(error).__name__, error)
+        except Exception as error:
+            name = type(error).__name__
+            log.warning("drift could not be measured (%s: %s)", name, error, exc_info=True)
         else:
             share, n = 100 * facts["accuracy"], facts["n"]
             log.info("%s orders %.0f %% of %d fresh picks as people did", model.run_id, share, n)

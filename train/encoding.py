@@ -70,11 +70,14 @@ class Encoder:
         return [Encoded(ids[:shared], ids[shared:]) for ids in whole]
 
     def without_end(self, one: Encoded) -> Encoded:
-        """As a text that was cut stands there, before the template closes it."""
+        """As a text that was cut stands there, before the template closes it. Raises Unfit where
+        the template leaves nothing of it, as of a thought that was cut."""
         if self._end is None:
             asked: Message = {"role": "user", "content": "?"}
             yes, no = (self._ids([asked, {"role": "assistant", "content": text}]) for text in "10")
             self._end = common_prefix(yes[::-1], no[::-1])
+        if len(one.answer) <= self._end:
+            raise Unfit("alike", "The chat template leaves nothing of an answer that was cut.")
         return Encoded(one.prompt, one.answer[: len(one.answer) - self._end])
 
     def _ids(self, messages: list[Message], **options: Any) -> list[int]:

@@ -57,6 +57,7 @@ from train.watching import AtPoints, KeepBest, Progress, StopOnNaN, StopWhenAske
 Columns = dict[str, Any]
 Encode = Callable[[Encoder, Any], tuple[Columns, int]]
 SCORED = 64  # held-out answers whose log-probabilities are kept
+LEFT_OUT = ("rows_too_long", "rows_refused", "rows_alike")
 LOGS = 50  # lines of progress.jsonl in a run, about
 
 
@@ -124,22 +125,24 @@ def open_job(run: RunFolder, kind: type[CommonSettings]) -> Job:
 def read_rows(job: Job, encode: Encode) -> Rows:
     """Rows of both splits that fit, and counts. Raises Invalid when they are few."""
     kept: dict[str, list[tuple[Columns, int | None]]] = {}
-    counts = dict.fromkeys(("rows_too_long", "rows_refused", "rows_alike"), 0)
+    counts = dict.fromkeys(LEFT_OUT, 0) | {"rows_other_prompt": 0}
     held_out: list[Pick] = []
     for split in ("train", "eval"):
         held_out = picks = read_picks(job.run, split)  # of the last split
         kept[split] = []
         for number, pick in enumerate(picks):
             for row in rows_of(pick, job.settings):
+                before = job.encoder.parted_early
                 columns, why = fitting(job, encode, row, pick.prompt_id)
                 if columns is None:
                     counts[f"rows_{why}"] += 1
                     continue
+                counts["rows_other_prompt"] += job.encoder.parted_early - before
                 kept[split].append((columns, number if row.origin in PEOPLES else None))
         counts[f"rows_{split}"] = len(kept[split])
     enough_rows(counts)
-    if job.config["kind"] != "rm":  # is not served
-        counts["rows_other_prompt"] = job.encoder.parted_early
+    if job.config["kind"] == "rm":  # is not served
+        del counts["rows_other_prompt"]
     measured, eval_batch = full_batches(kept["eval"], job.settings.batch, processes())
     return Rows(
         Dataset.from_list([columns for columns, _ in kept["train"]]),

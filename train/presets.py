@@ -31,6 +31,8 @@ USUAL_CONTEXT = 2048  # tokens, for which the rows at once are chosen
 def preset(part: Part, parameters: int, rows: int, context: int = 1024) -> AnySettings:
     """Defaults of one kind of run. `rows`: to train on; `context`: tokens that vLLM serves."""
     base: Any = KINDS[part](max_length=context)
+    if part == "kto":
+        rows //= 2  # a pair gives two: what suits so many pairs does
     if parameters < TINY:
         base = replace(
             base, learning_rate=1e-3, batch=16, accumulate=1, gradient_checkpointing=False

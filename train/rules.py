@@ -182,7 +182,8 @@ def _marked(pick: Pick, settings: KtoSettings) -> tuple[list[AnswerRow], Reason 
     if reason := _left_out(pick, settings.turns, tie=True, both_bad=drop):
         return [], reason
     if pick.verdict == "both_bad":
-        marks = [(answer, False) for answer in dict.fromkeys(pick.answers)]
+        different = {answer.text.strip(): answer for answer in pick.answers}
+        marks = [(answer, False) for answer in different.values()]
     else:
         edit = _edit(pick) if settings.edits == "use" else None
         good = edit or pick.answers[_top(pick) or 0]
