@@ -339,6 +339,23 @@ def test_smoothing_that_the_loss_does_not_use(loss: str, smoothing: float, told:
     assert keys(found) == (["unused_smoothing"] if told else [])
 
 
+@pytest.mark.parametrize(
+    ("loss", "use", "told"),
+    [
+        ("hinge", {"strength": "soft"}, True),
+        ("apo_zero", {"ties": "soft"}, True),
+        ("hinge", {}, False),
+        ("ipo", {"strength": "soft", "ties": "soft"}, False),
+    ],
+)
+def test_soft_labels_that_the_loss_does_not_meet(
+    loss: str, use: dict[str, str], told: bool
+) -> None:
+    quiet = many(12, shown_left=None, source="import")
+    found = plan("dpo", quiet, quiet, DpoSettings(loss=loss, **use)).warnings
+    assert keys(found) == (["unused_soft"] if told else [])
+
+
 def test_every_message_is_a_sentence_for_a_page() -> None:
     for key, message in MESSAGES.items():
         assert message.endswith(".") and "  " not in message, key

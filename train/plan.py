@@ -198,7 +198,8 @@ def _tally(picks: Sequence[Pick], settings: AnySettings) -> _Tally:
 
 def _warnings(planned: Plan, picks: Sequence[Pick], settings: AnySettings) -> list[Remark]:
     found = [_one_sided(picks), _one_annotator(picks), _longer(picks)]
-    found += [_weak(settings), _unused(settings), _patient(settings, planned.rows_train)]
+    found += [_weak(settings), _unused(settings), _unused_soft(settings)]
+    found.append(_patient(settings, planned.rows_train))
     if planned.decided_held_out and planned.held_out_picks < FEW_HELD_OUT:
         found.append(_remark("few_held_out", picks=planned.held_out_picks))
     share = sum(planned.dropped.values()) / max(1, planned.picks)
@@ -262,6 +263,14 @@ def _unused(settings: AnySettings) -> Remark | None:
     if settings.label_smoothing == DpoSettings.label_smoothing:
         return None
     return _remark("unused_smoothing", loss=settings.loss)
+
+
+def _unused_soft(settings: AnySettings) -> Remark | None:
+    """These losses have no difference at which a soft label is met: see train/losses.py."""
+    if not isinstance(settings, DpoSettings) or settings.loss not in ("hinge", "apo_zero"):
+        return None
+    soft = "soft" in (settings.strength, settings.ties)
+    return _remark("unused_soft", loss=settings.loss) if soft else None
 
 
 def _patient(settings: AnySettings, rows: int) -> Remark | None:

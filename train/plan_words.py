@@ -65,6 +65,8 @@ MESSAGES = {
     "hardly count. About 5 is usual.",
     "unused_smoothing": "label_smoothing counts for the loss robust alone, and this is {loss}: "
     "choose robust, or leave label_smoothing as it is.",
+    "unused_soft": "To the loss {loss} a soft label is only a smaller weight, and a tie says "
+    "hardly anything: choose sigmoid, or strength=weight and ties=drop.",
     "long_patience": "A patience of {patience} never stops this run early, since it is measured "
     "{evaluations} times on the way: lower patience, or raise evaluations or epochs.",
 }
