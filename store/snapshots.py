@@ -69,6 +69,12 @@ def frozen(store: Store, folder: Path) -> tuple[Rows, Rows]:
     return train, held_out
 
 
+def trained_prompts(store: Store, folder: Path) -> set[str]:
+    """Ids of the prompts whose picks `freeze` wrote to train on."""
+    sql = "select distinct prompt_id from read_parquet($file)"
+    return {row["prompt_id"] for row in store.read(sql, {"file": str(folder / "train.parquet")})}
+
+
 def digest(folder: Path) -> str:
     """Of both files."""
     found = hashlib.sha256()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,13 @@ def job(starter_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
     base = make_base(starter_dir, folder / "base")
     run = make_run(folder / "run-1", "dpo", base, strength="soft", config={"precision": "bf16"})
     return open_job(run, DpoSettings)
+
+
+def test_what_the_start_was_trained_on_is_not_measured_on(job: Job) -> None:
+    config = job.config | {"known_held_out": ["prompt-100", "prompt-7"]}
+    rows, fewer = read_rows(job, encode_pair), read_rows(replace(job, config=config), encode_pair)
+    assert (rows.counts["rows_eval"], fewer.counts["rows_eval"]) == (8, 7)
+    assert rows.counts["rows_train"] == fewer.counts["rows_train"] == 24
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from store import judgments, policies, runs
 from store.database import Store
@@ -22,6 +24,7 @@ from train.policy.adapters import SHAPES as SHAPES_FILE
 from train.policy.adapters import BadAdapter, publish
 from train.policy.vllm import PolicyConfig
 from train.run_config import RunConfigs
+from train.run_folder import RunFolder
 from train.settings import DpoSettings, RewardSettings
 from train.space import adapter_weights, check_space, needed_bytes
 
@@ -213,7 +216,12 @@ def test_one_sided_picks_are_a_warning(planner: Planner, store: Store) -> None:
 # --- going on from the champion -------------------------------------------------------------------
 
 
-def serve(store: Store, policy_id: str, base: dict[str, list[int]] = SHAPES) -> None:
+def serve(
+    store: Store,
+    policy_id: str,
+    base: dict[str, list[int]] = SHAPES,
+    run_id: str | None = None,
+) -> None:
     """A champion with a real adapter of rank 2 for SHAPES. `base`: the shapes of what is served."""
     folder = store.data_dir / "policies"
     folder.mkdir(parents=True, exist_ok=True)
@@ -224,7 +232,7 @@ def serve(store: Store, policy_id: str, base: dict[str, list[int]] = SHAPES) -> 
         store,
         policy_id,
         parent=None,
-        run_id=None,
+        run_id=run_id,
         base_model="starter",
         adapter_path=f"policies/{path.name}",
         adapter_sha256=sha256,
@@ -252,6 +260,33 @@ def test_a_run_from_the_champion_keeps_its_rank(planner: Planner, store: Store) 
     other = one(planner.preview("dpo", {"start": "champion", "rank": 8}))
     assert other.problem is not None and "policy-000001 has rank 2" in other.problem
     assert one(planner.preview("dpo", {"rank": 8})).champion is None
+
+
+@pytest.mark.usefixtures("picks")
+def test_what_the_line_was_trained_on_is_not_measured_on(planner: Planner, store: Store) -> None:
+    """The policy of a round that went on from that of a run; the first began at the base."""
+    held_out = planner.picks_now()[1]
+    decided = [pick.prompt_id for pick in held_out if pick.better is not None]
+    configs: dict[str, dict[str, Any]] = {
+        "run-000001": {"parent_policy": "policy-000000", "start_adapter": None},
+        "run-000002": {
+            "parts": {"dpo": {"parent_policy": "policy-000001", "start_adapter": "/there"}}
+        },
+    }
+    for number, (run_id, config) in enumerate(configs.items()):
+        run = RunFolder(store.data_dir / "runs" / run_id)
+        run.freeze(config)
+        run.data.mkdir()
+        prompts = [decided[number], "another prompt"]
+        parquet.write_table(pa.table({"prompt_id": prompts}), run.data / "train.parquet")
+        serve(store, f"policy-{number + 1:06}", run_id=run_id)
+    part = one(planner.preview("dpo", {"start": "champion"}))
+    assert set(part.known) == set(decided[:2])
+    assert part.plan.held_out_picks == len(decided) - 2
+    told = next(one for one in part.warnings if one["key"] == "known_held_out")
+    assert told["message"].startswith(f"2 of {len(held_out)} held-out picks are left out: ")
+    fresh = one(planner.preview("dpo", {}))
+    assert (fresh.known, fresh.plan.held_out_picks) == ([], len(decided))
 
 
 @pytest.mark.usefixtures("picks")

@@ -84,6 +84,11 @@ class Job:
         return Path(folder) if self.settings.goes_on and folder else None
 
     @property
+    def known(self) -> frozenset[str]:
+        """Held-out prompts that the adapter which it starts from was trained on."""
+        return frozenset(self.config.get("known_held_out", ()))
+
+    @property
     def pad_token_id(self) -> int:
         return int(self.tokenizer.pad_token_id)
 
@@ -128,7 +133,9 @@ def read_rows(job: Job, encode: Encode) -> Rows:
     counts = dict.fromkeys(LEFT_OUT, 0) | {"rows_other_prompt": 0}
     held_out: list[Pick] = []
     for split in ("train", "eval"):
-        held_out = picks = read_picks(job.run, split)  # of the last split
+        picks = read_picks(job.run, split)
+        if split == "eval":
+            picks = held_out = [one for one in picks if one.prompt_id not in job.known]
         kept[split] = []
         for number, pick in enumerate(picks):
             for row in rows_of(pick, job.settings):

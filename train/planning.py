@@ -15,6 +15,7 @@ from store.database import Store
 from store.rows import Invalid, RunKind, Source
 from train import space
 from train.base_model import BaseModel
+from train.lineage import trained_prompts
 from train.picks import Pick
 from train.plan import Plan, plan
 from train.plan import problem as too_little
@@ -51,6 +52,7 @@ class PartPlan:
     preset: AnySettings
     plan: Plan
     champion: Champion | None  # that it goes on from
+    known: list[str]  # held-out prompts that the champion's line was trained on: not measured on
     warnings: list[dict[str, Any]]
     problem: str | None
 
@@ -177,12 +179,19 @@ class Planner:
                 settings, champion, warnings = self._go_on(settings, changes)
             except (Invalid, BadAdapter) as error:
                 problem = problem or str(error)
+        known: frozenset[str] = frozenset()
+        if champion:
+            known = trained_prompts(self.store, champion.policy_id)
+            known &= {pick.prompt_id for pick in held_out}
+            left = [pick for pick in held_out if pick.prompt_id not in known]
+            warnings = warnings + known_remark(len(held_out) - len(left), len(held_out))
+            held_out = left
         rows = plan(part, train, held_out, settings)
         if found := too_little(rows):
             problem = problem or found.message
         warnings = warnings + [asdict(one) for one in rows.warnings]
         usual = self.preset(part, fitted_to)
-        return PartPlan(part, settings, usual, rows, champion, warnings, problem)
+        return PartPlan(part, settings, usual, rows, champion, sorted(known), warnings, problem)
 
     def rows(self, part: Part, train: Sequence[Pick]) -> int:
         """That the picks give by the rules of the preset, which fits that many: so a form's
@@ -233,6 +242,17 @@ class Planner:
 
 def picks_of(rows: Iterable[dict[str, Any]]) -> list[Pick]:
     return [Pick.of(row) for row in rows]
+
+
+def known_remark(known: int, held_out: int) -> list[dict[str, Any]]:
+    if not known:
+        return []
+    message = (
+        f"{known} of {held_out} held-out picks are left out: the champion, or one before it in its "
+        "line, was trained on them."
+    )
+    values = {"known": known, "held_out": held_out}
+    return [{"key": "known_held_out", "values": values, "message": message}]
 
 
 def precision_of(settings: AnySettings, policy: PolicyConfig) -> str:

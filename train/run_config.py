@@ -125,6 +125,7 @@ class RunConfigs:
             "precision": precision_of(one.settings, policy),
             "parent_policy": parent.policy_id if parent else None,
             "start_adapter": start,
+            "known_held_out": one.known,
             "seed": one.settings.seed,
             "settings": asdict(one.settings),
             "changed": list(one.changed),
