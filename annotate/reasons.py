@@ -92,7 +92,8 @@ PATTERNS = {
     "fsdp_reward": r"A reward model cannot be trained under FSDP yet: its head stays in float32\. "
     r"Use DDP\.",
     "no_room": r"The policy server did not make room for the run\. Start it again\.",
-    "rank_above": r"rank (\d+) is above policy\.max_rank \((\d+)\)\.",
+    "rank_above": r"rank (\d+) is above policy\.max_rank \((\d+)\), which vLLM serves\. Lower "
+    r"rank, or raise policy\.max_rank\.",
     "adapter_gone": r"The adapter of (\S+) is not at (.+?) any more\. Restore it from a backup, or "
     r"start from the base\.",
     "files_changed": r"The files of (\S+) have changed since it was published\. Restore them "

@@ -85,7 +85,11 @@ def test_settings_are_kept_as_their_types(planner: Planner) -> None:
     ("kind", "settings", "sentence"),
     [
         ("dpo", {"bta": 0.2}, "Unknown setting 'bta': choose learning_rate"),
-        ("sft", {"rank": 16}, "rank 16 is above policy.max_rank (8)."),
+        (
+            "sft",
+            {"rank": 16},
+            "rank 16 is above policy.max_rank (8), which vLLM serves. Lower rank,",
+        ),
         ("kto", {"dpo.beta": 1}, "Unknown setting 'dpo.beta': write kto.NAME=VALUE."),
         ("round", {"beta": 1}, "Unknown setting 'beta': write rm.NAME=VALUE or dpo.NAME=VALUE."),
     ],
@@ -285,6 +289,8 @@ def test_what_the_line_was_trained_on_is_not_measured_on(planner: Planner, store
     assert part.plan.held_out_picks == len(decided) - 2
     told = next(one for one in part.warnings if one["key"] == "known_held_out")
     assert told["message"].startswith(f"2 of {len(held_out)} held-out picks are left out: ")
+    (store.data_dir / "runs" / "run-000001" / "data" / "train.parquet").unlink()
+    assert one(planner.preview("dpo", {"start": "champion"})).known == [decided[1]]
     fresh = one(planner.preview("dpo", {}))
     assert (fresh.known, fresh.plan.held_out_picks) == ([], len(decided))
 

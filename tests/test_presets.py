@@ -79,32 +79,24 @@ def test_kto_estimates_its_kl_from_enough_rows(parameters: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("parameters", "pairs", "rate", "epochs"),
+    ("part", "parameters", "rows", "rate", "epochs"),
     [
-        (STARTER, 60, 1e-3, 6),
-        (STARTER, 5000, 1e-3, 1),
-        (SEVEN_BILLION, 60, 1e-4, 2),
-        (SEVEN_BILLION, 500, 1e-4, 1),
+        ("rm", STARTER, 60, 1e-3, 6),
+        ("rm", STARTER, 5000, 1e-3, 1),
+        ("rm", SEVEN_BILLION, 60, 1e-4, 2),
+        ("rm", SEVEN_BILLION, 500, 1e-4, 1),
+        ("sft", STARTER, 60, 1e-3, 5),
+        ("sft", SEVEN_BILLION, 60, 2e-4, 3),
+        ("sft", SEVEN_BILLION, 1000, 2e-4, 1),
+        ("sft", SEVENTY_BILLION, 60, 1e-4, 3),
+        ("kto", SEVEN_BILLION, 1998, 2e-5, 2),  # of 999 pairs
+        ("kto", SEVEN_BILLION, 2000, 2e-5, 1),
     ],
 )
-def test_reward_preset(parameters: int, pairs: int, rate: float, epochs: int) -> None:
-    found = preset("rm", parameters, pairs)
-    assert (found.learning_rate, found.epochs) == (rate, epochs)
-
-
-@pytest.mark.parametrize(
-    ("parameters", "examples", "rate", "epochs"),
-    [
-        (STARTER, 60, 1e-3, 5),
-        (SEVEN_BILLION, 60, 2e-4, 3),
-        (SEVEN_BILLION, 1000, 2e-4, 1),
-        (SEVENTY_BILLION, 60, 1e-4, 3),
-    ],
-)
-def test_what_imitates_takes_larger_steps(
-    parameters: int, examples: int, rate: float, epochs: int
+def test_few_rows_take_more_passes_and_what_imitates_takes_larger_steps(
+    part: Part, parameters: int, rows: int, rate: float, epochs: int
 ) -> None:
-    found = preset("sft", parameters, examples)
+    found = preset(part, parameters, rows)
     assert (found.learning_rate, found.epochs) == (rate, epochs)
 
 

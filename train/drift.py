@@ -47,7 +47,7 @@ class DriftMeter:
         facts: dict[str, Any] = {"accuracy": 1.0, "n": None}
         try:
             facts |= self._score(model)
-        except Exception as error:
+        except Exception as error:  # DuckDB's own, of a full disk; a bug is told with its stack
             name = type(error).__name__
             log.warning("drift could not be measured (%s: %s)", name, error, exc_info=True)
         else:

@@ -197,7 +197,7 @@ def sample_prompts(job: Job, picks: Iterable[Pick]) -> list[Prompt]:
 
 
 def load_base(job: Job, kind: Any, **more: Any) -> Any:
-    """Only the trainer's config gives each of several processes its device; without, all of them
+    """Under FSDP only the trainer's config gives each process its device: without it, all of them
     would load the weights onto the first one."""
     assert processes() == 1 or is_initialized(), "make the config before the model"
     return kind.from_pretrained(job.config["base"], **base_arguments(job.precision), **more)

@@ -138,7 +138,8 @@ class Planner:
         resolved = override(self.preset(part, rows), changes)
         if part != "rm" and resolved.rank > self.policy.max_rank:
             raise Invalid(
-                f"rank {resolved.rank} is above policy.max_rank ({self.policy.max_rank})."
+                f"rank {resolved.rank} is above policy.max_rank ({self.policy.max_rank}), which "
+                "vLLM serves. Lower rank, or raise policy.max_rank."
             )
         return resolved
 
