@@ -177,36 +177,38 @@ class PolicyServer:
             if self._rest and not self._must_be_asked():
                 self._hold_rest()
                 continue
-            started, child = time.monotonic(), None
-            self.client.traffic.end_rest()  # of a rest that was refused
-            try:
-                child = None if self.config.url else self._spawn()
-                reason = self._run(child)
-            except Exception as error:  # the edge of the thread: a bug must be seen, and we go on
-                log.exception("the policy server's supervisor failed")
-                reason = f"The policy server cannot be started ({type(error).__name__}: {error})."
-            finally:
-                if self._rest:
-                    self.client.traffic.rest(UNDER_WAY_S)
-                if child:
-                    child.stop()
-            if self._stopping.is_set():
+            began = time.monotonic()
+            reason = self._one_life()
+            if self._stopping.is_set() or not reason:  # it was asked to end
                 continue
             if self._rest:
-                if reason:
-                    log.warning("policy server, asked to make room: %s", reason)
-                    self._wait(HEALTH_EVERY_S)
+                log.warning("policy server, asked to make room: %s", reason)
+                self._wait(HEALTH_EVERY_S)
                 continue
-            self.client.traffic.end_rest()
-            if not reason:  # it was to rest, and is not any more
-                continue
-            pause = (
-                1.0 if time.monotonic() - started > STABLE_S else min(LONGEST_PAUSE_S, pause * 2)
-            )
+            stable = time.monotonic() - began > STABLE_S
+            pause = 1.0 if stable else min(LONGEST_PAUSE_S, pause * 2)
             self._set("down", f"{reason} It starts again in {pause:.0f} s.")
             log.warning("policy server: %s", reason)
             self._wait(pause)
         self._leave_awake()
+
+    def _one_life(self) -> str:
+        """From its start to its end. Returns why it ended: "" when it was asked to."""
+        child = None
+        self.client.traffic.end_rest()  # of a rest that was refused
+        try:
+            child = None if self.config.url else self._spawn()
+            return self._run(child)
+        except Exception as error:  # the edge of the thread: a bug must be seen, and we go on
+            log.exception("the policy server's supervisor failed")
+            return f"The policy server cannot be started ({type(error).__name__}: {error})."
+        finally:
+            if self._rest:
+                self.client.traffic.rest(UNDER_WAY_S)
+            if child:
+                child.stop()
+            if not self._rest:
+                self.client.traffic.end_rest()
 
     def _run(self, child: ChildProcess | None) -> str:
         """Bring the server up and watch it. Returns why it is not up any more."""
