@@ -10,6 +10,8 @@ import importlib
 import multiprocessing
 import os
 import resource
+import signal
+import sys
 import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
@@ -30,8 +32,9 @@ ENVIRONMENT = {
 Limits = dict[int, int]  # resource.RLIMIT_... -> bytes; of the address space: beyond what is used
 
 
-def begin(run: RunFolder, limits: Limits | None = None) -> BaseProcess:
-    return forked(_child, MODULES[run.config()["kind"]], run.path, limits or {})
+def begin(run: RunFolder, limits: Limits | None = None, killed_at: str = "") -> BaseProcess:
+    """`killed_at`: the end of a path, which the process does not survive to open or to name."""
+    return forked(_child, MODULES[run.config()["kind"]], run.path, limits or {}, killed_at)
 
 
 def forked(target: Callable[..., object], *values: object) -> BaseProcess:
@@ -92,8 +95,11 @@ def log_of(run: RunFolder) -> str:
     return run.log.read_text(errors="replace")[-4000:] if run.log.exists() else ""
 
 
-def _child(script: str, path: Path, limits: Limits) -> None:
+def _child(script: str, path: Path, limits: Limits, killed_at: str) -> None:
     from train.script import run_script
+
+    if killed_at:
+        _die_at(killed_at)
 
     log = os.open(path / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
@@ -102,6 +108,17 @@ def _child(script: str, path: Path, limits: Limits) -> None:
         used = _address_space() if what == resource.RLIMIT_AS else 0
         resource.setrlimit(what, (used + size, resource.RLIM_INFINITY))
     run_script(importlib.import_module(script).main, path)
+
+
+def _die_at(end: str) -> None:
+    """As by kill -9, in the moment before a path with this end is opened or made by a rename."""
+
+    def look(event: str, values: tuple[object, ...]) -> None:
+        place = {"open": 0, "os.rename": 1}.get(event)  # os.replace tells os.rename too
+        if place is not None and str(values[place]).endswith("/" + end):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(look)
 
 
 def _address_space() -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.forked_scripts import begin, done, forked_base, last_step, until
+from tests.forked_scripts import begin, done, forked_base, last_step, log_of, until
 from tests.tiny_runs import again, make_run, pick
 from train.policy.adapters import read_safetensors
 from train.run_folder import RunFolder
@@ -80,6 +81,18 @@ def test_a_fresh_run_starts_at_log_2_and_learns(fresh: RunFolder) -> None:
     assert (metrics["rows_train"], metrics["rows_eval"], metrics["rows_too_long"]) == (24, 8, 0)
 
 
+def test_how_sure_picks_are_weighs_the_loss(base: Path, tmp_path: Path) -> None:
+    """At the start every pair has the loss log 2, by its weight: 18 picked much, 6 slightly."""
+    rows = [pick(n, strength=3 if n < 18 else 1) for n in range(24)]
+    run = make_run(
+        tmp_path / "run-1", "dpo", base, train=rows, sft_weight=0.0, epochs=1, learning_rate=1e-9
+    )
+    done(run)
+    found = losses(run)
+    assert len(found) == 6 and len(set(found.values())) > 1
+    assert sum(found.values()) / 6 == pytest.approx(1.25 * math.log(2), abs=1e-5)
+
+
 def test_progress_has_what_the_charts_show(fresh: RunFolder) -> None:
     lines = fresh.progress()
     trained = next(line for line in lines if line["step"] == 7 and "loss" in line)
@@ -145,6 +158,31 @@ def test_the_same_seed_gives_the_same_numbers(fresh: RunFolder, tmp_path: Path) 
     assert weights(repeated) == weights(fresh)
 
 
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "progress.jsonl",  # before there is any checkpoint
+        "checkpoint-9/trainer_state.json",  # within one
+        "adapter.tmp/adapter_config.json",  # its weights are written
+        "adapter",
+        "scored.jsonl",
+        "result.json",
+        "DONE",
+    ],
+)
+def test_wherever_it_is_killed_it_goes_on_to_the_same_end(
+    fresh: RunFolder, tmp_path: Path, moment: str
+) -> None:
+    """Each as that file is to be written, or the folder to get its name."""
+    run = again(fresh, tmp_path / "run-2")
+    process = begin(run, killed_at=moment)
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL and run.ending() is None, log_of(run)
+    assert done(run)["eval_loss"] == pytest.approx(fresh.metrics()["eval_loss"], rel=0.01)
+    assert losses(run) == pytest.approx(losses(fresh), rel=0.02)
+    assert len(scored(run)) == 8 and not run.checkpoints.exists()
+
+
 def test_a_killed_run_goes_on_to_the_same_end(fresh: RunFolder, tmp_path: Path) -> None:
     run = again(fresh, tmp_path / "run-2")
     killed = killed_after(run, 11)
@@ -204,7 +242,10 @@ def test_a_paused_run_keeps_the_step_and_goes_on(base: Path, tmp_path: Path) -> 
     """Supervised, with noise on the embeddings: the noise goes on where it was too."""
     whole = make_run(tmp_path / "run-1", "sft", base, neftune=5.0, epochs=3)
     run = again(whole, tmp_path / "run-2")
+    plain = again(whole, tmp_path / "run-3", neftune=0.0)
     done(whole)
+    done(plain)
+    assert losses(whole) != pytest.approx(losses(plain), rel=1e-4)
     process = begin(run)
     until(lambda: last_step(run) >= 5)
     run.ask_to_stop("pause")
