@@ -52,8 +52,8 @@ SENTENCES = {
     "to {last}. Raise beta (in DPO also sft_weight), or lower the learning rate.",
     "chosen_below": "Picked answers are less likely than under the reference (reward {reward}). "
     "Raise beta (in DPO also sft_weight), or lower the learning rate.",
-    "length_growing": "Sampled answers grow longer: {last} words instead of {first}. In "
-    "DPO, length_alpha below 1 or sigmoid_norm keeps them short.",
+    "length_growing": "Sampled answers grow longer: {last} words instead of {first}. If "
+    "people do not pick them for that, lower epochs or raise beta.",
     "margin_exploding": "The margin has reached {margin}: picks are learned by heart. Stop "
     "earlier, raise beta, or in DPO choose ipo.",
     "held_out_rising": "The held-out loss was best at step {best_step} ({best}) and is {last} "

@@ -197,7 +197,7 @@ class DpoSettings(PolicySettings):
         1.0,
         "loss",
         "Weight of the tokens by which one answer is longer than the other (LD-DPO): 1 is plain "
-        "DPO, less than 1 keeps answers short.",
+        "DPO. With less, length counts less, but so does where the longer answer ends.",
         unit="share",
         most=1,
     )
