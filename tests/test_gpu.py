@@ -22,7 +22,7 @@ from train.base_model import STARTER, resolve
 from train.launch import LaunchConfig
 from train.policy.server import PolicyServer
 from train.policy.sleep import TOKENS, is_same
-from train.policy.vllm import SERVED_NAME, PolicyConfig, has_nvidia_driver
+from train.policy.vllm import SERVED_NAME, PolicyConfig
 from train.precision import measure
 from train.sharing import yielded
 
@@ -33,12 +33,10 @@ SLOWEST = 0.85  # of stock TRL; adapters in float32 cost a little
 @pytest.fixture(scope="module")
 def card_gb() -> float:
     """Memory of the GPU."""
-    if not has_nvidia_driver():
-        pytest.skip("This machine has no NVIDIA driver; `make gpu-check` runs this on one that has")
     import torch
 
     if not torch.cuda.is_available():
-        pytest.skip("The installed torch cannot use the GPU: `make gpu-check DEVICE=cuda`")
+        pytest.skip("torch finds no NVIDIA GPU; `make gpu-check` runs this where there is one")
     return float(torch.cuda.get_device_properties(0).total_memory) / 1e9
 
 
@@ -114,7 +112,7 @@ def test_vllm_gives_its_memory_to_a_run_and_answers_afterwards_as_before(
         server.stop()
     print(f"\n{sharing}: {served_gb:.1f} GB of the card while it serves, {resting_gb:.1f} at rest")
     assert is_same(before, after)
-    assert served_gb - resting_gb > 0.4 * card_gb
+    assert served_gb - resting_gb > 0.3 * card_gb  # of the half; context and graphs stay
 
 
 def used_gb() -> float:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from store.rows import Invalid
 from train.base_model import BaseModel
 from train.policy.vllm import PolicyConfig, vllm_command
 from train.processor import multiplies_bf16
@@ -30,6 +31,29 @@ def test_the_system_tells_what_a_processor_has(line: str, fast: bool, tmp_path: 
 
 def test_a_system_that_tells_nothing_computes_in_float32(tmp_path: Path) -> None:
     assert not multiplies_bf16(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(("visible", "refused"), [(None, True), ("0", True), ("", False)])
+def test_a_cuda_build_without_a_gpu_does_not_train_on_the_cpu_in_silence(
+    visible: str | None, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a driver that is too old; `train.device = "cpu"` makes the list of cards empty."""
+    import torch
+
+    from train.quantized import device
+
+    if torch.cuda.is_available():
+        pytest.skip("This machine has a GPU")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    if not refused:
+        assert device() == "cpu"
+        return
+    with pytest.raises(Invalid, match=r"built for CUDA 13\.0 and finds no GPU\. Update NVIDIA"):
+        device()
 
 
 def test_what_is_trained_here_is_served_in_the_same(tmp_path: Path) -> None:

@@ -172,6 +172,7 @@ def test_a_script_that_returns_is_done(folder: RunFolder) -> None:
             OutOfMemoryError("CUDA out of memory. Tried to allocate"),
             "The device ran out of memory. Lower batch and raise accumulate, or lower max_length.",
         ),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"), "The device ran out of memory. "),
         (MemoryError(), "The device ran out of memory. "),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't"), "The device ran out of memory"),
         (OSError(errno.ENOSPC, "No space left on device"), "The disk is full. "),

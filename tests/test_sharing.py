@@ -405,6 +405,7 @@ def test_only_a_vllm_on_a_gpu_is_started_so_that_it_can_sleep(tmp_path: Path) ->
         command, env = vllm_command(config, base, tmp_path / "s", sleeps)
         assert ("--enable-sleep-mode" in command) is expected
         assert ("VLLM_SERVER_DEV_MODE" in env) is expected
+        assert env["VLLM_USE_FLASHINFER_SAMPLER"] == "0"  # it would ask for nvcc at the start
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

@@ -19,6 +19,7 @@ from peft import LoraConfig, set_peft_model_state_dict
 from safetensors.torch import load_file
 from transformers import BitsAndBytesConfig
 
+from store.rows import Invalid
 from train.processor import multiplies_bf16
 from train.run_folder import ADAPTER, ADAPTER_WEIGHTS, RunFolder
 
@@ -28,10 +29,21 @@ bnb_modules.has_avx512bf16 = lambda: False
 
 datasets.disable_progress_bars()
 
+NO_GPU = (
+    "The installed torch is built for CUDA {} and finds no GPU. Update NVIDIA's driver, or set "
+    'train.device to "cpu".'
+)
+
 
 def device() -> str:
-    """Of this process; several processes on one machine take a GPU each."""
+    """Of this process; several processes on one machine take a GPU each.
+
+    Raises Invalid when there is a CUDA build of torch and no GPU for it: a 7B model would else be
+    trained on the CPU without a word.
+    """
     if not torch.cuda.is_available():
+        if torch.version.cuda and os.environ.get("CUDA_VISIBLE_DEVICES") != "":
+            raise Invalid(NO_GPU.format(torch.version.cuda))
         return "cpu"
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
 

@@ -38,11 +38,11 @@ def main(run: RunFolder) -> dict[str, Any]:
             "A reward model cannot be trained under FSDP yet: its head stays in float32. Use DDP."
         )
     rows = read_rows(job, encode_ranking)
+    # Before the model: with it each process learns its device.
+    config = configured(RewardConfig, job, rows, center_rewards_coefficient=settings.center or None)
     trainer = RankingTrainer(
         fresh_reward_model(job.config["base"], base_arguments(job.precision), job.tokenizer),
-        args=configured(
-            RewardConfig, job, rows, center_rewards_coefficient=settings.center or None
-        ),
+        args=config,
         train_dataset=rows.train,
         eval_dataset=rows.held_out,
         data_collator=RankingCollator(job.pad_token_id),

@@ -24,7 +24,13 @@ PROCESS_LOST = (
     "from its last checkpoint."
 )
 # Libraries say it in their own types: safetensors, torch.save, pyarrow.
-NO_MEMORY = ("DefaultCPUAllocator", "t allocate memory", "not enough memory", "out of memory")
+NO_MEMORY = (
+    "DefaultCPUAllocator",
+    "t allocate memory",
+    "not enough memory",
+    "out of memory",
+    "STATUS_ALLOC_FAILED",  # of cuBLAS and cuDNN on a card that is nearly full
+)
 NO_ROOM = (
     "No space left on device",
     "File too large",

