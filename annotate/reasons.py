@@ -44,6 +44,9 @@ PATTERNS = {
     "paused_after": r"Paused after step (\S+)\.",
     "cancelled_paused": r"Cancelled while it was paused\.",
     "end_lost": r"Its end could not be stored\. Resume it, or start it again\.",
+    "killed_9": r"The training process was killed by signal 9 \(SIGKILL\) before it finished, "
+    r"perhaps for lack of memory\. Resume it, or start again with a smaller batch and a larger "
+    r"accumulate; its log is (\S+)\.",
     "killed": r"The training process was killed by signal (\S+) \((\S+)\) before it finished; "
     r"its log is (\S+)\.",
     "exit_code": r"The training process ended with exit code (\S+) before it finished; "
@@ -53,6 +56,8 @@ PATTERNS = {
     "disk_full": r"The disk is full\. Make room, then resume the run: it goes on from its last "
     r"checkpoint\.",
     "disk_full_here": r"The disk is full\. Make room, then resume the run, or start it again\.",
+    "no_gpu": r"The installed torch is built for CUDA (\S+) and finds no GPU\. Update NVIDIA's "
+    r'driver, or set train\.device to "cpu"\.',
     "process_lost": r"Another process of this run was lost, perhaps for lack of memory\. Resume "
     r"the run: it goes on from its last checkpoint\.",
     "no_memory": r"The device ran out of memory\. Lower batch and raise accumulate, or lower "

@@ -12,9 +12,10 @@ preview   {kind, command, problem, warnings, parts: [{part, settings, preset, ch
 listed    {runs: [run], queue: [run_id], more}: the newest runs, `more`: there are older ones. run:
           that of the store, with `can`: the actions that are open now (pause, resume, cancel,
           repeat).
-one       run with {config, asked, can, resumable, place, time_left_s, warnings, repeat,
+one       run with {config, asked, can, resumable, place, time_left_s, remarks, warnings, repeat,
           parts: [run]}; `asked`: what was set by hand; `place`: 1 is next, null when it does not
-          wait; `repeat`: the command that does it once more, null when nothing does.
+          wait; `remarks`: the warnings of its plan, which nobody saw of a round that began by
+          itself; `repeat`: the command that does it once more, null when nothing does.
 progress  {progress: [line], from, next}; ask again with after=next. `from` below `after`: a resumed
           run went back; drop what you have from that line on. Lines of a round name their `part`.
 samples   [{step, part, prompt: [message], text, html, words, tokens, cut}]; `cut`: at the length
@@ -146,6 +147,7 @@ class TrainingRoom:
             "resumable": "resume" in brief["can"],
             "place": queue.index(run_id) + 1 if run_id in queue else None,
             "time_left_s": time_left_s(lines) if run.status == "running" else None,
+            "remarks": self._remarks(run),
             "warnings": [asdict(one) for one in found],
             "repeat": self._repeat_command(brief),
             "parts": [
@@ -218,6 +220,16 @@ class TrainingRoom:
         if "command" in config:
             config["command"] = self._from_here(config["command"])
         return config
+
+    def _remarks(self, run: Run) -> list[dict[str, Any]]:
+        """Of its plan, once where several parts say it."""
+        try:
+            config = self.trainer.folder(run.run_id).config()
+        except FileNotFoundError:
+            return []
+        parts: dict[str, dict[str, Any]] = config.get("parts", {run.kind: config})
+        found = [one for part in parts.values() for one in part.get("warnings", [])]
+        return list({one["message"]: one for one in found}.values())
 
     def _repeat_command(self, brief: dict[str, Any]) -> str | None:
         if "repeat" not in brief["can"]:

@@ -351,6 +351,20 @@ def test_a_policy_that_is_not_served_as_trained_is_a_warning(site: Site, api: ht
     assert (warning["key"], warning["values"]) == ("precision_gap", {"mean": 0.0531, "bound": 0.02})
 
 
+def test_a_round_of_one_sided_picks_says_so_itself(
+    site: Site, api: httpx.Client, trainer: Trainer
+) -> None:
+    """One that a trigger began has had no preview; both of its parts say it."""
+    add_picks(site.store, add_user(site.store, "left-handed"), 40)
+    run_id = runs.add(site.store, "round", {"settings": {}, "trigger": "picks"}, None)
+    parts = trainer.prepare(runs.get(site.store, run_id))
+    assert parts.keys() == {"rm", "dpo"}
+    told = api.get(f"/runs/{run_id}").json()["remarks"]
+    (remark,) = [one for one in told if one["key"] == "one_sided_left"]
+    assert remark["message"].endswith("fell on the answer shown left. Look at how they were made.")
+    assert len({one["message"] for one in told}) == len(told)
+
+
 def test_what_the_next_round_waits_for(api: httpx.Client) -> None:
     stats = api.get("/stats").json()
     triggers = {one["name"]: one for one in stats["triggers"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 import time
@@ -75,8 +76,25 @@ def test_killed_trainer_fails_its_run_and_nothing_else(app: ServedApp) -> None:
             process.kill()
         run = list(admin.wait_for_run(run_id))[-1]
         assert run["status"] == "failed"
-        assert "killed by signal 9" in run["reason"] or "exit code" in run["reason"]
+        assert "was killed by signal 9 (SIGKILL) before it finished, perhaps for" in run["reason"]
         assert server.is_running()
+        assert admin.post("/policies/policy-000000/sample", {"messages": hello()})["completions"]
+
+
+def test_a_run_whose_numbers_blow_up_publishes_nothing_and_people_go_on(app: ServedApp) -> None:
+    with app.client() as admin:
+        simulate(admin, Plan("warm", picks=30, annotators=2))
+        server, known = child_of(app, "vllm.entrypoints"), admin.get("/policies")
+        body = {"kind": "dpo", "set": {"learning_rate": 1e30, "max_grad_norm": 1e9}}
+        run_id = admin.post("/runs", body)["run_id"]
+        wait_for(lambda: bool(children_of(app, "train.dpo")), 60)
+        before = admin.get("/stats")["picks"]
+        simulate(admin, Plan("warm", picks=5))
+        run = list(admin.wait_for_run(run_id))[-1]
+        assert (run["status"], run["policy_id"]) == ("failed", None)
+        assert re.search(r" is not finite( at step \d+)?[;.]", run["reason"]), run["reason"]
+        assert admin.get("/stats")["picks"] == before + 5
+        assert admin.get("/policies") == known and server.is_running()
         assert admin.post("/policies/policy-000000/sample", {"messages": hello()})["completions"]
 
 

@@ -16,7 +16,7 @@ import pytest
 from store.rows import Invalid
 from train.process import ChildProcess, how_it_ended
 from train.run_folder import RunFolder
-from train.runs import RunCancelled, RunFailed, RunPaused, outcome
+from train.runs import RunCancelled, RunFailed, RunPaused, lost, outcome
 from train.script import Stopped, enough_rows, run_script
 from train.trackers import chosen
 
@@ -333,6 +333,17 @@ def test_a_process_that_left_no_word(folder: RunFolder, script: str, how: str) -
     process.wait(20)
     process.stop()
     assert how_it_ended(process.poll()) == how
+
+
+def test_only_the_kernels_kill_may_be_for_lack_of_memory(folder: RunFolder) -> None:
+    assert lost(-9, folder.log) == (
+        "The training process was killed by signal 9 (SIGKILL) before it finished, perhaps for lack"
+        " of memory. Resume it, or start again with a smaller batch and a larger accumulate; its "
+        f"log is {folder.log}."
+    )
+    assert lost(137, folder.log) == lost(-9, folder.log)
+    for code in (-15, 3):
+        assert "memory" not in lost(code, folder.log)
 
 
 def test_a_killed_guardian(folder: RunFolder) -> None:

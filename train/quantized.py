@@ -29,11 +29,6 @@ bnb_modules.has_avx512bf16 = lambda: False
 
 datasets.disable_progress_bars()
 
-NO_GPU = (
-    "The installed torch is built for CUDA {} and finds no GPU. Update NVIDIA's driver, or set "
-    'train.device to "cpu".'
-)
-
 
 def device() -> str:
     """Of this process; several processes on one machine take a GPU each.
@@ -43,7 +38,10 @@ def device() -> str:
     """
     if not torch.cuda.is_available():
         if torch.version.cuda and os.environ.get("CUDA_VISIBLE_DEVICES") != "":
-            raise Invalid(NO_GPU.format(torch.version.cuda))
+            raise Invalid(
+                f"The installed torch is built for CUDA {torch.version.cuda} and finds no GPU. "
+                'Update NVIDIA\'s driver, or set train.device to "cpu".'
+            )
         return "cpu"
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
@@ -13,10 +14,7 @@ from store.database import Store
 from store.rows import PrefloopError, Run
 from train.launch import command, environment, place
 from train.outlook import time_left_s
-from train.planning import (
-    Planner,
-    parts_of,
-)
+from train.planning import Planner, parts_of
 from train.policy.server import PolicyServer
 from train.process import ChildProcess, how_it_ended
 from train.run_config import RunConfigs, TrainConfig
@@ -29,6 +27,10 @@ APP_STOPPED = "The app was stopped while it ran. Resume it, or start it again."
 APP_ENDED = "The app ended while it ran. Resume it, or start it again."
 STOPPED = "Stopped on request."
 PAUSED = "Paused on request."
+OF_MEMORY = (
+    ", perhaps for lack of memory. Resume it, or start again with a smaller batch and a larger "
+    "accumulate"
+)
 End = Literal["cancel", "pause"]
 
 
@@ -172,9 +174,7 @@ class Trainer:
         finally:
             process.stop()
         if folder.ending() is None:
-            how = how_it_ended(process.poll())
-            lost = f"The training process {how} before it finished; its log is {folder.log}."
-            ending, reason = cut_short or ("FAILED", lost)
+            ending, reason = cut_short or ("FAILED", lost(process.poll(), folder.log))
             if ending == "CANCELLED":
                 folder.keep_newest_adapter()
             folder.end(ending, reason)
@@ -211,6 +211,13 @@ class Trainer:
 
     def _wanted(self, run: Run) -> End | None:
         return self._asked.get(run.run_id) or self._asked.get(run.parent_run_id or "")
+
+
+def lost(code: int | None, log: Path) -> str:
+    """Why a process has left no word of its end. The kernel, short of memory, sends SIGKILL."""
+    how = how_it_ended(code)
+    advice = OF_MEMORY if signal.SIGKILL.name in how else ""
+    return f"The training process {how} before it finished{advice}; its log is {log}."
 
 
 def more_follows(run: Run) -> bool:

@@ -85,7 +85,7 @@ function head(feed, run) {
     h("div", { class: "facts" }, facts(feed, run)),
     run.status === "running" && bar(feed, run),
     run.reason && !LIVE.includes(run.status) && h("p", { class: run.status === "failed" ? "notice" : "sub reason" }, reason(run)),
-    warnings(detail?.warnings ?? [], run.status === "running"),
+    warnings(detail?.remarks ?? [], detail?.warnings ?? [], run.status === "running"),
   ];
 }
 
@@ -114,9 +114,13 @@ function atWork(feed, run) {
 }
 
 /** While a run goes on they have a place of one height: what is below must not move under the hand. */
-function warnings(found, live) {
+function warnings(remarks, seen, live) {
+  const found = [
+    ...remarks.map((one) => [t("train.warning.plan"), told("train.plan", one)]),
+    ...seen.map((one) => [one.step ? t("train.warning.at", { step: one.step }) : t("train.warning.now"), told("train.warning", one)]),
+  ];
   if (!found.length) return live && h("p", { class: "sub no-warnings" }, t("train.warnings.none"));
-  return h("ul", { class: live ? "warnings live" : "warnings", tabindex: live ? "0" : null, "aria-label": t("train.warnings") }, found.map((one) =>
-    h("li", {}, h("span", { class: "chip warn" }, one.step ? t("train.warning.at", { step: one.step }) : t("train.warning.now")), " ", told("train.warning", one))));
+  return h("ul", { class: live ? "warnings live" : "warnings", tabindex: live ? "0" : null, "aria-label": t("train.warnings") }, found.map(([when, words]) =>
+    h("li", {}, h("span", { class: "chip warn" }, when), " ", words)));
 }
 
