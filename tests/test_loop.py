@@ -4,10 +4,11 @@ The policy server is real but never started: nothing here reaches vLLM or loads 
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from store.rows import Completion, Conflict, Invalid, NotFound, PrefloopError, R
 from tests.stored import add_picks, add_user
 from tests.test_adapters import SHAPES, write
 from train.base_model import BaseModel
+from train.drift import DriftMeter
 from train.gate import GateConfig
 from train.loop import MOST_WAITING, TrainLoop
 from train.plan_words import MESSAGES
@@ -129,6 +131,36 @@ def test_new_picks_start_one_round_and_not_a_second(
     (run,) = runs.newest(store)
     assert (run.kind, run.status) == ("round", "failed")
     assert run.config["trigger"] == "picks"
+
+
+@pytest.mark.parametrize(
+    ("trigger", "config"),
+    [
+        ("interval", LoopConfig(every_picks=0, every_minutes=90)),
+        ("cron", LoopConfig(every_picks=0, cron="* * * * *")),
+        ("drift", LoopConfig(every_picks=0, drift_below=0.6, drift_picks=50)),
+    ],
+)
+def test_time_or_drift_starts_one_round(
+    loop: TrainLoop, store: Store, trigger: str, config: LoopConfig
+) -> None:
+    """In an app that runs for two hours and has a new pick; of drift there is a measurement."""
+    pick(store, 1)
+    model = runs.add(store, "rm", {"settings": {}}, None)
+    runs.mark(store, model, "done")
+    measured = {"accuracy": 0.5, "n": 40, "at": 1, "round": "", "reward_model": model}
+    loop.drift.folder.mkdir()
+    (loop.drift.folder / "measured.json").write_text(json.dumps(measured))
+    loop.drift = DriftMeter(store, loop.trainer)
+    loop.config = config
+    loop._started = loop._checked = datetime.now(UTC) - timedelta(hours=2)
+    loop.start()
+    until(lambda: runs.newest(store)[0].kind == "round")
+    run = ended(store, runs.newest(store)[0].run_id)
+    time.sleep(0.3)  # time for a second one, which must not come
+    assert (run.config["trigger"], run.status) == (trigger, "failed")
+    assert str(run.reason).startswith("Training needs at least ")
+    assert [one.kind for one in runs.newest(store)] == ["round", "rm"]
 
 
 def test_picks_that_are_not_trained_on_start_no_round(loop: TrainLoop, store: Store) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.forked_scripts import begin, done, failed, forked, forked_base, last_step, until
-from tests.tiny_runs import make_run, pick
+from tests.tiny_runs import make_run, pick, start
 from train.outlook import run_warnings
 from train.script import DISK_FULL, OUT_OF_MEMORY
 
@@ -228,6 +231,21 @@ def test_a_base_without_a_chat_template(base: Path, tmp_path: Path) -> None:
 def test_a_tracker_that_is_not_installed(base: Path, tmp_path: Path) -> None:
     run = make_run(tmp_path / "run-1", "sft", base, report_to="swanlab")
     assert failed(run).startswith("The tracker swanlab is not installed. ")
+
+
+def test_a_tracker_gets_the_curves_of_a_run(base: Path, tmp_path: Path) -> None:
+    """trackio, as it is by default: the same steps and losses as in the run's own file."""
+    run = make_run(tmp_path / "run-1", "dpo", base, epochs=1, report_to="trackio", evaluations=2)
+    process = start("train.dpo", run, TRACKIO_DIR=str(tmp_path / "trackio"))
+    assert process.wait(120) == 0, run.log.read_text()
+    with closing(sqlite3.connect(tmp_path / "trackio" / "prefloop.db")) as database:
+        rows = database.execute("select run_name, metrics from metrics").fetchall()
+    assert {name for name, _ in rows} == {"run-1"}
+    told = [json.loads(metrics) for _, metrics in rows]
+    for theirs, ours in (("train/loss", "loss"), ("eval/loss", "eval_loss")):
+        tracked = [one[theirs] for one in told if theirs in one]
+        own = [line[ours] for line in run.progress() if ours in line]
+        assert len(own) > 1 and tracked[: len(own)] == pytest.approx(own, rel=1e-3)
 
 
 def test_an_adapter_of_another_base(base: Path, tmp_path: Path) -> None:

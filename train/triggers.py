@@ -1,8 +1,8 @@
 """When a round starts by itself, and what is still missing. Pure: values in, a decision out.
 
-Five triggers, each with its cool-down since the start of the last round: enough new picks, an
-interval, a cron expression, drift (the reward model orders fresh picks worse than it should), and a
-person, who never has to wait.
+Five triggers: enough new picks, an interval, a cron expression, drift (the reward model orders
+fresh picks worse than it should), and a person. Each waits for its cool-down since the start of the
+last round; that of an interval is the interval itself, and a person never has to wait.
 """
 
 from __future__ import annotations
