@@ -6,9 +6,15 @@ All on CPU with gloo, and with the starter in nf4.
 from __future__ import annotations
 
 import os
+import secrets
+import shutil
 import signal
+import socket
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import fmean
@@ -18,9 +24,10 @@ import pytest
 
 from tests.test_child import alive
 from tests.tiny_runs import again, make_run, pick
-from train.launch import LaunchConfig, command, environment
+from train.launch import LaunchConfig, command, environment, place
 from train.process import ChildProcess, marked
 from train.run_folder import RunFolder
+from train.settings import Part
 
 pytestmark = pytest.mark.slow
 # Of a step's loss: bf16 rounds halves of a batch otherwise than the whole, up to 2.5 % over four
@@ -56,7 +63,8 @@ def alone(starter_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFol
 
 
 def start(run: RunFolder, launch: LaunchConfig) -> ChildProcess:
-    return ChildProcess(command("dpo", run.path, launch), run.log, environment(launch))
+    begun = command(run.config()["kind"], run.path, launch)
+    return ChildProcess(begun, run.log, environment(launch))
 
 
 def finish(run: RunFolder, launch: LaunchConfig) -> None:
@@ -95,6 +103,60 @@ def test_two_processes_learn_what_one_learns(
     assert sorted(p.name for p in run.path.iterdir()) == sorted(
         p.name for p in alone.path.iterdir()
     )
+
+
+@pytest.mark.parametrize("part", ["rm", "kto"])
+def test_the_other_losses_are_the_same_in_two_processes(
+    starter_dir: Path, tmp_path: Path, part: Part
+) -> None:
+    """A reward model fits a temperature on what both measured; the KL of kto is over both."""
+    alone = make_run(tmp_path / "alone", part, starter_dir, epochs=1, evaluations=1)
+    finish(alone, LOCAL)
+    run = again(alone, tmp_path / "run")
+    finish(run, ACCELERATE)
+    for key in ("loss", "eval_loss"):
+        one, two = curve(alone, key), curve(run, key)
+        assert [step for step, _ in one] == [step for step, _ in two]
+        assert mean(two) == pytest.approx(mean(one), rel=0.02)
+    assert run.metrics()["rows_train"] == alone.metrics()["rows_train"]
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a Ray cluster that was there before: one head, two CPUs, a token."""
+    for name, value in (("RAY_AUTH_MODE", "token"), ("RAY_AUTH_TOKEN", secrets.token_hex(32))):
+        monkeypatch.setenv(name, value)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    scratch = tempfile.mkdtemp(prefix="ray-")  # short: it holds sockets
+    options = f"--head --block --port {port} --num-cpus 2 --include-dashboard false"
+    more = f"--node-ip-address 127.0.0.1 --object-store-memory {100 << 20} --temp-dir {scratch}"
+    start_head = [sys.executable, "-m", "ray.scripts.scripts", "start"]
+    head = ChildProcess([*start_head, *options.split(), *more.split()], tmp_path / "head.log", {})
+    try:
+        wait_for(lambda: "runtime started" in head.tail(60) or head.poll() is not None)
+        assert head.poll() is None, head.tail(40)
+        yield f"127.0.0.1:{port}"
+    finally:
+        head.stop()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@needs_ray
+def test_a_cluster_that_is_there_trains_on_shared_storage(
+    alone: RunFolder, cluster: str, tmp_path: Path
+) -> None:
+    """The app's modules are sent along; the data directory has a link to the run's folder."""
+    launch = replace(RAY, ray_address=cluster, storage=str(tmp_path / "shared"))
+    folder = tmp_path / "data" / "runs" / "run"
+    place(folder, launch)
+    shutil.copytree(alone.data, folder / "data")
+    run = RunFolder(folder)
+    run.freeze(alone.config() | {"run_id": "run"})
+    finish(run, launch)
+    assert folder.is_symlink() and (tmp_path / "shared" / "run" / "DONE").exists()
+    assert mean(curve(run, "loss")) == pytest.approx(mean(curve(alone, "loss")), rel=0.02)
+    assert run.metrics()["eval_loss"] == pytest.approx(alone.metrics()["eval_loss"], rel=0.02)
 
 
 # --- the end --------------------------------------------------------------------------------------
