@@ -126,6 +126,18 @@ def test_means_for_each_token_fall_too() -> None:
     assert run_warnings(lines(**HEALTHY | curves | much_lower_rejected), by_token=True) == []
 
 
+def test_of_a_round_a_warning_names_the_part_whose_steps_it_counts() -> None:
+    worse = HEALTHY | {
+        "loss": lambda step: 0.7 - 0.014 * step,
+        "eval_loss": lambda s: 0.65 if s % 10 == 0 else None,
+    }
+    rm = [line | {"part": "rm"} for line in lines(**worse)]
+    dpo = [line | {"part": "dpo"} for line in lines(**worse)]
+    found = [(one.key, one.part, one.step) for one in run_warnings(rm + dpo)]
+    assert found == [("held_out_worse", "rm", 40), ("held_out_worse", "dpo", 40)]
+    assert [one.part for one in run_warnings(lines(**worse))] == [""]
+
+
 def test_loss_on_held_out_picks_far_above_that_on_trained_ones() -> None:
     curves = {
         "loss": lambda step: 0.7 - 0.014 * step,

@@ -148,6 +148,7 @@ def _run(
 def _config(store: Store, run_id: str, part: Part, asked: dict[str, Any]) -> dict[str, Any]:
     train, held_out = (picks_of(rows) for rows in snapshots.preview(store, ("human", "import"), 0))
     settings = replace(preset(part, 2_000_000, 200), **asked)
+    planned = plan(part, train, held_out, settings)
     set_by_hand = " ".join(f"--set {key}={value}" for key, value in asked.items())
     return {
         "run_id": run_id,
@@ -160,7 +161,8 @@ def _config(store: Store, run_id: str, part: Part, asked: dict[str, Any]) -> dic
         "seed": 0,
         "settings": asdict(settings),
         "rule": rule_of(part, settings),
-        "plan": plan(part, train, held_out, settings).as_dict(),
+        "plan": planned.as_dict(),
+        "warnings": [asdict(one) for one in planned.warnings],
         "data": {"sha256": "5f" * 32, "rows_train": 171, "rows_eval": 16},
         "launcher": "local",
         "processes": 1,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean, median, stdev
 from typing import Any
@@ -73,6 +73,7 @@ class RunWarning:
     step: int  # at which it was seen
     values: dict[str, int | float]
     message: str
+    part: str = ""  # of a round, whose steps these are
 
 
 def time_left_s(lines: Sequence[Line]) -> float | None:
@@ -102,7 +103,12 @@ def run_warnings(
     bound for them."""
     falling = partial(_chosen_falling, least_below=0.0 if by_token else LEAST_BELOW)
     rules: tuple[Rule, ...] = (*RULES, falling)
-    found = [one for part in by_part(lines).values() for rule in rules for one in rule(part)]
+    found = [
+        replace(one, part=part)
+        for part, own in by_part(lines).items()
+        for rule in rules
+        for one in rule(own)
+    ]
     found += [*_answers_empty(samples), *_length_growing(samples)]
     found += [*_precision_gap(lines, metrics or {}), *_other_prompt(lines, metrics or {})]
     return sorted(found, key=lambda one: list(SENTENCES).index(one.key))

@@ -117,7 +117,7 @@ function atWork(feed, run) {
 function warnings(remarks, seen, live) {
   const found = [
     ...remarks.map((one) => [t("train.warning.plan"), told("train.plan", one)]),
-    ...seen.map((one) => [one.step ? t("train.warning.at", { step: one.step }) : t("train.warning.now"), told("train.warning", one)]),
+    ...seen.map((one) => [[one.part && kindName(one.part), one.step ? t("train.warning.at", { step: one.step }) : t("train.warning.now")].filter(Boolean).join(" · "), told("train.warning", one)]),
   ];
   if (!found.length) return live && h("p", { class: "sub no-warnings" }, t("train.warnings.none"));
   return h("ul", { class: live ? "warnings live" : "warnings", tabindex: live ? "0" : null, "aria-label": t("train.warnings") }, found.map(([when, words]) =>
