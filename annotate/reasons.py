@@ -57,7 +57,7 @@ PATTERNS = {
     r"checkpoint\.",
     "disk_full_here": r"The disk is full\. Make room, then resume the run, or start it again\.",
     "no_gpu": r"The installed torch is built for CUDA (\S+) and finds no GPU\. Update NVIDIA's "
-    r'driver, or set train\.device to "cpu"\.',
+    r'driver, check train\.device, or set it to "cpu"\.',
     "process_lost": r"Another process of this run was lost, perhaps for lack of memory\. Resume "
     r"the run: it goes on from its last checkpoint\.",
     "no_memory": r"The device ran out of memory\. Lower batch and raise accumulate, or lower "

@@ -23,10 +23,13 @@ if TYPE_CHECKING:
     from tests.website import Site  # with all of Gradio, which many tests can do without
 
 
+LONGEST = ("test_whole_loop", "test_training_scripts", "test_distributed", "test_faults")  # minutes
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Modules with slow tests begin, so that no worker is left alone with one at the end."""
+    """The longest modules begin, then the slow ones, so that no worker is left alone with one."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: (item.path.stem not in LONGEST, item.path not in slow))
 
 
 @pytest.fixture(scope="session")

@@ -109,7 +109,7 @@ def test_two_processes_learn_what_one_learns(
 def test_the_other_losses_are_the_same_in_two_processes(
     starter_dir: Path, tmp_path: Path, part: Part
 ) -> None:
-    """A reward model fits a temperature on what both measured; the KL of kto is over both."""
+    """A reward model also fits its temperature on what both have measured."""
     alone = make_run(tmp_path / "alone", part, starter_dir, epochs=1, evaluations=1)
     finish(alone, LOCAL)
     run = again(alone, tmp_path / "run")
@@ -119,6 +119,10 @@ def test_the_other_losses_are_the_same_in_two_processes(
         assert [step for step, _ in one] == [step for step, _ in two]
         assert mean(two) == pytest.approx(mean(one), rel=0.02)
     assert run.metrics()["rows_train"] == alone.metrics()["rows_train"]
+    if part == "rm":
+        assert run.metrics()["temperature"] == pytest.approx(
+            alone.metrics()["temperature"], rel=0.05
+        )
 
 
 @pytest.fixture
@@ -146,7 +150,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_a_cluster_that_is_there_trains_on_shared_storage(
     alone: RunFolder, cluster: str, tmp_path: Path
 ) -> None:
-    """The app's modules are sent along; the data directory has a link to the run's folder."""
+    """The data directory has a link to the run's folder."""
     launch = replace(RAY, ray_address=cluster, storage=str(tmp_path / "shared"))
     folder = tmp_path / "data" / "runs" / "run"
     place(folder, launch)

@@ -226,8 +226,12 @@ def test_workers_get_our_settings_and_elsewhere_our_modules(
     monkeypatch.setenv("PREFLOOP_TOKEN", "secret")
     for name, value in environment(LaunchConfig()).items():
         monkeypatch.setenv(name, value)
-    here, elsewhere = surroundings(ship=False), surroundings(ship=True)
+    options = parsed(["--processes", "2", *SCRIPT])
+    here, elsewhere = surroundings(options, ship=False), surroundings(options, ship=True)
     assert here["env_vars"]["OMP_NUM_THREADS"] == "1" and "PYTHONPATH" in here["env_vars"]
     assert "PYTHONPATH" not in elsewhere["env_vars"]
     assert [Path(module).name for module in elsewhere["py_modules"]] == ["train", "store"]
     assert "secret" not in str(here)
+    assert "CUDA_VISIBLE_DEVICES" not in here["env_vars"]
+    on_cpu = surroundings(parsed(["--processes", "2", "--cpu", *SCRIPT]), ship=True)
+    assert on_cpu["env_vars"]["CUDA_VISIBLE_DEVICES"] == ""

