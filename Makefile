@@ -18,7 +18,8 @@ VENV := .venv
 PY := $(VENV)/bin/python
 LOCK := requirements/$(DEVICE).txt
 # Two modules at a time: tests wait for a browser, a server or a child process half of their time.
-PYTEST := $(PY) -m pytest -n 2 --dist loadfile
+# In the order of tests/conftest.py: xdist itself would take modules of few tests, the slow ones, last.
+PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 PIP_INSTALL := -m pip --disable-pip-version-check --no-input install --no-deps
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
