@@ -240,8 +240,8 @@ def test_what_a_run_at_work_shows(site: Site, opened: Opener, made: dict[str, st
     expect(head).to_contain_text("step 47 of 80 · 1 min 36 s left")
     expect(head.locator(".warnings li")).to_contain_text(
         [
-            "before the start In 98 % of the pairs the longer answer was picked",
             re.compile(r"^step \d+ Picked answers became less likely: "),
+            "before the start In 98 % of the pairs the longer answer was picked",
         ]
     )
     expect(page.locator("#next-round")).to_contain_text("Next round: 100 more picks")

@@ -113,11 +113,12 @@ function atWork(feed, run) {
   return feed.leaves(run.run_id).reduce((sum, id) => sum + (feed.lines(id).findLast((line) => line.seconds)?.seconds ?? 0), 0);
 }
 
-/** While a run goes on they have a place of one height: what is below must not move under the hand. */
+/** While a run goes on they have a place of one height: what is below must not move under the hand.
+ * What is seen on the way comes first: what was known before the start can wait below. */
 function warnings(remarks, seen, live) {
   const found = [
-    ...remarks.map((one) => [t("train.warning.plan"), told("train.plan", one)]),
     ...seen.map((one) => [[one.part && kindName(one.part), one.step ? t("train.warning.at", { step: one.step }) : t("train.warning.now")].filter(Boolean).join(" · "), told("train.warning", one)]),
+    ...remarks.map((one) => [t("train.warning.plan"), told("train.plan", one)]),
   ];
   if (!found.length) return live && h("p", { class: "sub no-warnings" }, t("train.warnings.none"));
   return h("ul", { class: live ? "warnings live" : "warnings", tabindex: live ? "0" : null, "aria-label": t("train.warnings") }, found.map(([when, words]) =>
